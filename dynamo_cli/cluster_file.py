@@ -66,7 +66,7 @@ class LocalNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class UpOptions:
     """The options of `dyn up`; None where not given."""
 
     nodes: int | None = None
@@ -116,7 +116,7 @@ class LocalCluster:
         os.replace(draft, self.directory / FILE_NAME)
 
 
-def plan(directory: Path, wanted: Wanted) -> LocalCluster:
+def plan(directory: Path, wanted: UpOptions) -> LocalCluster:
     """The cluster that `dyn up` is to run: the stored one if there is one, else a new one, which is not saved yet.
 
     Raises WrongUsage if the options contradict the stored cluster, Failure if that or the settings cannot be read.
@@ -144,7 +144,7 @@ def plan(directory: Path, wanted: Wanted) -> LocalCluster:
     return _with_stored(known, wanted, config and check_config(config))
 
 
-def _with_stored(known: LocalCluster, wanted: Wanted, config: Path | None) -> LocalCluster:
+def _with_stored(known: LocalCluster, wanted: UpOptions, config: Path | None) -> LocalCluster:
     """The stored cluster with what this start wants, without stored settings that a stronger source gives."""
     stored = {**known.settings, "fsync": known.fsync, "engine": known.engine}
     now = {**wanted.settings, "fsync": wanted.fsync, "engine": wanted.engine}
@@ -253,7 +253,7 @@ def _id_in(directory: Path) -> str:
         return ""
 
 
-def _new(directory: Path, wanted: Wanted) -> LocalCluster:
+def _new(directory: Path, wanted: UpOptions) -> LocalCluster:
     count = wanted.nodes or NODES_DEFAULT
     base_port = wanted.base_port or DEFAULT_PORT
     if base_port + count - 1 > PORT_MAX:

@@ -1,6 +1,6 @@
 """`dyn get`, `dyn set`, `dyn del`: values, contexts and siblings for shell scripts.
 
-These are DYN.GET, DYN.SET and DYN.DEL (DESIGN §6), not Redis' GET, SET and DEL. They show every sibling and never decide
+These are DYN.GET, DYN.SET and DYN.DEL, not Redis' GET, SET and DEL. They show every sibling and never decide
 for the caller. A careful script reads, merges, and writes back with the context that it read. A write without a context
 says that its writer has seen nothing, so it supersedes nothing. Keys and values are bytes from the command line to the
 socket, so that bytes that are not UTF-8 are kept.

@@ -2,7 +2,7 @@
 
 An operator needs three things of an error: what happened, to which node, and what to try next. A `Failure` has these
 three and the exit status. A command raises it where it notices the error, and one place (`commands`) prints it. Exit
-statuses are part of the interface (DESIGN §7), because scripts depend on them.
+statuses are part of the interface, because scripts depend on them.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def copies_for(root: Any, own: list[Any]) -> list[Any]:
     return copies
 
 
-def take(context: Any) -> None:
+def apply_global_options(context: Any) -> None:
     """Takes the copies out of the parameters of a command, and gives the root's callback those that were given."""
     root = context.find_root()
     given: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class _Taking:
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command on the target that all options name."""
-        take(ctx)
+        apply_global_options(ctx)
         return super().invoke(ctx)  # type: ignore[misc]
 
 

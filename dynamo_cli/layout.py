@@ -1,6 +1,6 @@
 """Makes the first layout of a cluster from fresh nodes: what `dyn cluster init` and `dyn up` do.
 
-Ownership is ordered, not gossiped (DESIGN §8): exactly one node makes the first layout, and the others learn it from that
+Ownership is ordered, not gossiped: exactly one node makes the first layout, and the others learn it from that
 node. So the command first asks all members for their identity. It sends nothing unless all of them answered, none has a
 layout yet, and no two are the same node. A crash before that leaves fresh nodes, and the command can be repeated.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from dynamo_cli import local_cluster
 from dynamo_cli.addresses import parse_address
-from dynamo_cli.cluster_file import FILE_NAME, Wanted, plan
+from dynamo_cli.cluster_file import FILE_NAME, UpOptions, plan
 from dynamo_cli.failures import Failure
 from dynamo_cli.local_cluster import node_argv
 from dynamo_cli.local_tls import ca_of, with_tls
@@ -118,7 +118,7 @@ def up(
     as_document: JSON = False,
 ) -> None:
     """Run a whole cluster on this machine; UP is the help text."""
-    wanted = Wanted(nodes, base_port, fsync, engine, config, parse_settings(settings or ()))
+    wanted = UpOptions(nodes, base_port, fsync, engine, config, parse_settings(settings or ()))
     cluster = with_tls(plan(directory, wanted)) if tls else plan(directory, wanted)
     if cluster.is_recovered:
         note(

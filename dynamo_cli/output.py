@@ -64,7 +64,7 @@ def report(failure: Failure) -> None:
 
 
 def as_json(data: bytes) -> JsonValue:
-    """Bytes for a JSON document: text if they are UTF-8, else `{"base64": "…"}` (DESIGN §7)."""
+    """Bytes for a JSON document: text if they are UTF-8, else `{"base64": "…"}`."""
     try:
         return data.decode()
     except UnicodeDecodeError:

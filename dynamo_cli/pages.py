@@ -54,7 +54,7 @@ _NODE_VARIABLES = (
 )
 
 
-class Page(NamedTuple):
+class ManPage(NamedTuple):
     """A command with a page of its own. `words` is what a user types: ("dyn", "ring", "show")."""
 
     words: tuple[str, ...]
@@ -92,17 +92,17 @@ def write(directory: Path) -> None:
             path.unlink()
 
 
-def walk(command: Any, words: tuple[str, ...]) -> Iterator[Page]:
+def walk(command: Any, words: tuple[str, ...]) -> Iterator[ManPage]:
     """The root, then every command that can be run, in the order of the help. Groups have no page."""
     children = getattr(command, "commands", {})
     if not children or len(words) == 1:
-        yield Page(words, command)
+        yield ManPage(words, command)
     for name, child in children.items():
         if not child.hidden:
             yield from walk(child, (*words, name))
 
 
-def render(page: Page, pages: tuple[Page, ...]) -> str:
+def render(page: ManPage, pages: tuple[ManPage, ...]) -> str:
     """The roff source of a page."""
     is_root = len(page.words) == 1
     command_help = page.command.help
@@ -137,7 +137,7 @@ def render(page: Page, pages: tuple[Page, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _synopsis(page: Page) -> list[str]:
+def _synopsis(page: ManPage) -> list[str]:
     """The command line: options in brackets, required ones without, then the arguments."""
     if len(page.words) == 1:
         return [
@@ -152,7 +152,7 @@ def _synopsis(page: Page) -> list[str]:
     return [" ".join((before, *required, f"[{roff.italic('OPTION')}]...", *arguments))]
 
 
-def _options(page: Page, is_root: bool) -> list[str]:
+def _options(page: ManPage, is_root: bool) -> list[str]:
     lines: list[str] = []
     for option in page.command.params:
         if option.param_type_name != "option" or option.hidden:
@@ -170,7 +170,7 @@ def _options(page: Page, is_root: bool) -> list[str]:
     return lines
 
 
-def _variables(page: Page) -> tuple[tuple[str, str], ...]:
+def _variables(page: ManPage) -> tuple[tuple[str, str], ...]:
     """The variables of the environment that the command reads, and what they mean."""
     if len(page.words) == 1:
         return _VARIABLES + _PASSWORDS + _NODE_VARIABLES
@@ -188,14 +188,14 @@ def _default(option: Any) -> str:
     return f"Default: {default}."
 
 
-def _commands(pages: tuple[Page, ...]) -> list[str]:
+def _commands(pages: tuple[ManPage, ...]) -> list[str]:
     lines: list[str] = []
     for page in pages[1:]:
         lines += [".TP", _reference(page.name, 1), roff.prose(page.summary[:1].upper() + page.summary[1:] + ".")]
     return lines
 
 
-def _see_also(page: Page, pages: tuple[Page, ...]) -> list[str]:
+def _see_also(page: ManPage, pages: tuple[ManPage, ...]) -> list[str]:
     others = [_reference(other.name, 1) for other in pages if other is not page]
     if len(page.words) == 1:
         others += [_reference("dyn.toml", 5), _reference("dyn-commands", 7)]

@@ -27,7 +27,7 @@ from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
 from protocol.leftovers import joined
-from protocol.pieces import PIECE_START, Assembly, DamagedPiece, find_piece, is_sound
+from protocol.pieces import PIECE_START, DamagedPiece, MessageAssembly, find_piece, is_sound
 
 Item = bytes | int | str | Sequence[bytes]
 
@@ -266,7 +266,7 @@ class FrameReader:
 
     def __init__(self, frame_bytes_max: int = 256 << 20) -> None:
         self._frame_bytes_max = frame_bytes_max
-        self._assembly: Assembly | None = None  # of the first piece, and from then on
+        self._assembly: MessageAssembly | None = None  # of the first piece, and from then on
         self._data: bytes | bytearray = b""
         self._start = 0  # of the next frame; inside a body, of its next message
         self._body_end = 0  # of the body that `_start` is in
@@ -363,7 +363,7 @@ class FrameReader:
     def _open_pieces(self, fed: bytes, start: int) -> bool:
         """Reads pieces from `start` on, until one completes its message or the next bytes are no complete piece."""
         if self._assembly is None:
-            self._assembly = Assembly()
+            self._assembly = MessageAssembly()
         try:
             while fed.startswith(PIECE_START, start):
                 piece = find_piece(fed, start, self._frame_bytes_max)

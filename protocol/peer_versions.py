@@ -16,7 +16,7 @@ that every version has:
     DYN.PEER min cluster id incarnation [epoch revision] [FOR id AT address] [PIECES] [BESIDE] MAX max CAN word,word,…
     +OK PIECES SPEAK version CAN word,word,… [VIEW epoch revision checksum]
 
-The version before announces PIECES alone. It is welcomed without the words that it does not know, and announces by a
+The previous version announces PIECES alone. It is welcomed without the words that it does not know, and announces by a
 message (ORDERLY) what is a capability now. It takes `min` for the only version, so min stays at the version that it knows
 until it is no longer supported. A node ignores words that it does not know, so there may be more of them.
 """
@@ -49,7 +49,7 @@ CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
     FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS,
 )  # fmt: skip
-PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
+PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the previous version
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open
 _MAX, _CAN, _SPEAK, _VIEW = b"MAX", b"CAN", b"SPEAK", b"VIEW"
 _VIEW_WORDS: Final = 3
@@ -62,7 +62,7 @@ _WELCOME_BYTES_MAX: Final = 4096
 class Speech(NamedTuple):
     """The versions that a node speaks, from `least` to `most`, and its capabilities.
 
-    `announces` is False for the version before, which announces neither. `view` is the view of its layout, in a welcome.
+    `announces` is False for the previous version, which announces neither. `view` is the view of its layout, in a welcome.
     """
 
     least: int

@@ -107,7 +107,7 @@ class DamagedPiece(Exception):
     """The bytes are not a sound piece."""
 
 
-class Assembly:
+class MessageAssembly:
     """The receiving side: assembles messages from their pieces, one message at a time."""
 
     __slots__ = ("_number", "_parser", "_received", "_size")

@@ -143,7 +143,7 @@ class RequestReader:
             self._ready.reverse()
         return self._ready.pop() if self._ready else None
 
-    def take(self, count_max: int) -> list[list[bytes]]:
+    def next_batch(self, count_max: int) -> list[list[bytes]]:
         """HOT. Returns the next commands, 1 to `count_max`, or none if none is complete. ProtocolError: see the class.
 
         It costs less per command than `next`, because it returns all commands of a slice at once if they are not too many.

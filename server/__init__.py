@@ -10,7 +10,7 @@ The life of a request, and the order in which to read the files:
     core/services/                the parts themselves, how they are built, and the object by which commands use them
     core/dispatch.py              look-up, arity, and what of one connection may run side by side
     core/base/lanes.py            the order of a connection's commands, key by key
-    core/chains.py                commands of one key that depend on each other, run in one step
+    core/chains.py                commands of one key that depend on each other, run without a pause
     core/commands/                one module a family of commands; spec.py says what a command is, table.py lists them,
                                   execution.py runs one
     core/base/routing.py          who coordinates the key's writes and who may serve its reads, by layout and liveness
@@ -28,7 +28,7 @@ The life of a request, and the order in which to read the files:
     core/records/records.py       what is stored here, as this turn sees it; storage/ has the engines beneath
     core/base/sinks.py            answers, each exactly once and in command order
     core/outbox.py                what a turn leaves behind
-    shell/turn.py                 the end of the turn: commit, then delivery.py: one write to each peer, then the replies
+    shell/turn.py                 the end of the turn: commit, then turn_sender.py: one write to each peer, then the replies
     shell/durability.py           when the messages and replies of a turn may leave: the fsync policies
     shell/memory.py               what is held for clients, bounded over all of them
     shell/links.py                our connections to the other nodes; inbound.py has theirs to us

@@ -45,7 +45,7 @@ HOT = (
         "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "draft_keeper", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads",
+        "digests", "draft_table", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads",
         "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups", "write_targets", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
@@ -55,8 +55,8 @@ HOT = (
     *(f"server/core/repair/{name}.py" for name in ("differences", "exchange", "exchange_answers")),
     *(f"server/core/work/{name}.py" for name in ("background", "pace", "timers")),
     *(f"server/shell/{name}.py" for name in (
-        "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",
-        "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "timing", "turn",
+        "admission", "client", "clients", "connections", "context", "durability", "flow", "inbound",
+        "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "timing", "turn", "turn_sender",
     )),
     *(f"server/storage/{name}.py" for name in ("chunked", "rocksdb")),
 )  # fmt: skip

@@ -58,7 +58,7 @@ RENAME, RENAMENX and COPY write the target first; then RENAME removes what it ha
 it ends in between, and what is written to the source meanwhile stays there, under the old name. SORT reads each key that
 BY and GET name by a quorum of its own.
 .SS MULTI, EXEC, WATCH
-If all keys of a transaction are of one slot (a {tag} makes them so), EXEC runs it as one step at the coordinator of the
+If all keys of a transaction are of one slot (a {tag} makes them so), EXEC runs it atomically at the coordinator of the
 slot. Its commands see each other, nobody sees a part of them, and other commands of these keys come before it or after it.
 Every replica stores what it writes as one batch, and EXEC answers once W of them have. If the coordinator is lost, the next
 owner runs the transaction again if it has only reads, or only writes that have the same effect twice (SETEX, HSET, DEL).
@@ -79,19 +79,19 @@ answers CROSSSLOT, as a Redis cluster does, and none runs. The same holds for co
 for scripts, each of which is whole by itself, for SORT with keys of another slot, and for SELECT. A transaction of more
 than 1,000 commands is run as one of several slots, too (with
 .B strict
-it is refused): as one step it would hold up its node. In all cases no command runs if EXEC is refused.
+it is refused): as one atomic run it would hold up its node. In all cases no command runs if EXEC is refused.
 .PP
-WATCH remembers the version of a key, as a quorum has it. EXEC compares it in the step, if the key is of the slot of the
-transaction, and else by a quorum read just before. So of clients that WATCH, read and write one key by transactions of its
-slot, none overwrites what another one has written. This holds while all nodes agree who coordinates the key. In the moment
-in which a coordinator is lost, or on both sides of a partition, two such transactions may both succeed; then their writes
-merge. A later release makes them linearizable. EXEC may answer null although nobody has written, but only after a
+WATCH remembers the version of a key, as a quorum has it. EXEC compares it in the atomic run, if the key is of the slot of
+the transaction, and else by a quorum read just before. So of clients that WATCH, read and write one key by transactions of
+its slot, none overwrites what another one has written. This holds while all nodes agree who coordinates the key. In the
+moment in which a coordinator is lost, or on both sides of a partition, two such transactions may both succeed; then their
+writes merge. A later release makes them linearizable. EXEC may answer null although nobody has written, but only after a
 version was cleaned up in that moment.
 .PP
 Repairs bring keys to a replica one by one, so one that has missed a transaction may have a part of it for a while; reads
 with a quorum do not see that. WATCH needs a version that knows it on all nodes.
 .SS Scripts
-A script whose keys are of one slot runs as one step at their coordinator, as a transaction does: on what a quorum has,
+A script whose keys are of one slot runs atomically at their coordinator, as a transaction does: on what a quorum has,
 isolated, and with one batch on every replica for all that it writes. Keys of the slot that the call does not name are read
 as well; then the script begins anew. It may begin anew, too, because another client has written one of its keys. Only its
 last run counts, so a script should not depend on how often it runs. If its keys are of several slots, or if it calls a

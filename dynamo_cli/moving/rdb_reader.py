@@ -91,9 +91,9 @@ class RdbFile:
             if part == DATABASE:
                 database = scanner.length()
             elif part == EXPIRY_MS:
-                expires_at_ms = int.from_bytes(scanner.take(8), "little", signed=True)
+                expires_at_ms = int.from_bytes(scanner.read(8), "little", signed=True)
             elif part == EXPIRY_S:
-                expires_at_ms = int.from_bytes(scanner.take(4), "little", signed=True) * 1000
+                expires_at_ms = int.from_bytes(scanner.read(4), "little", signed=True) * 1000
             elif part >= _SLOT:
                 self._skip(part, scanner)
             else:
@@ -148,7 +148,7 @@ def _decompressed(string: bytes) -> bytes:
     while scanner.place < end:
         control = scanner.byte()
         if control < 32:
-            made += scanner.take(control + 1)
+            made += scanner.read(control + 1)
             continue
         count = control >> 5
         if count == 7:

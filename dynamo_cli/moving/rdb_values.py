@@ -28,7 +28,7 @@ class Scanner:
         self.place = place
         self.size = len(data)
 
-    def take(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         """The next bytes."""
         start = self.place
         self.skip(count)
@@ -53,19 +53,19 @@ class Scanner:
         if first < 0x80:
             return (first & 0x3F) << 8 | self.byte()
         if first == 0x80:
-            return int.from_bytes(self.take(4), "big")
+            return int.from_bytes(self.read(4), "big")
         if first == 0x81:
-            return int.from_bytes(self.take(8), "big")
+            return int.from_bytes(self.read(8), "big")
         raise Damaged(f"byte {self.place - 1} begins no length")
 
     def string(self) -> bytes | None:
         """A string; None if it is compressed."""
         first = self.data[self.place] if self.place < self.size else 0
         if first < 0xC0:
-            return self.take(self.length())
+            return self.read(self.length())
         self.skip(1)
         if first <= 0xC2:
-            return b"%d" % int.from_bytes(self.take(1 << (first & 3)), "little", signed=True)
+            return b"%d" % int.from_bytes(self.read(1 << (first & 3)), "little", signed=True)
         if first > 0xC3:
             raise Damaged(f"byte {self.place - 1} begins no string")
         compressed_bytes = self.length()

@@ -33,7 +33,25 @@ Above the rooms, in this order, too:
     answerers.py                   who answers each kind of question
     node.py                        the seam to the shell and to the simulator
 
-Promises and the room that keeps each: P1 node.py (end_turn: commit, then speak) with shell/durability.py; P2 base/clock.py;
-P3 records/versions.py; P4 base/quorum.py; P5 requests/groups.py and base/sinks.py; P9 ring/layout.py; P10 base/config.py;
-P11 records/versions.py, records/records.py and protocol/frames.py.
+The promises, which docstrings cite by number, and where each is kept:
+
+    P1   an acknowledged write survives a crash; it is lost only with the disks    node.py (commit, then speak),
+         of W of the nodes that acknowledged it                                    shell/durability.py
+    P2   a dot is never issued twice, and an actor never forgets what it issued    base/clock.py, base/state.py
+    P3   a merge is commutative, associative and idempotent, and drops only what   records/versions.py
+         a write has superseded; equal records are equal bytes
+    P4   a quorum counts distinct replicas, and its verdict never changes          base/quorum.py
+    P5   each request gets exactly one answer, by its deadline and in the order    requests/groups.py, base/sinks.py
+         of its connection; an error says what is known of the outcome
+    P6   a hint goes only when its owner has confirmed it, or when that node has   base/hints.py,
+         left and the present owners have the record                               repair/hint_replay.py
+    P7   a tombstone goes only when every owner has it, so nothing deleted or      collection/collection.py
+         expired comes back
+    P8   a node drops a record that it does not own only when all present owners   membership/cleanup.py
+         have confirmed it
+    P9   of two layouts the one with the higher epoch rules; a plan for an older   ring/layout.py, membership/
+         epoch is refused
+    P10  every queue and buffer has a limit; at the limit there is a clear error   base/config.py
+    P11  every record, message between nodes and context has a checksum; what is   records/records.py,
+         damaged is reported, never served, and mended from the other owners       protocol/frames.py
 """

@@ -1,17 +1,17 @@
-"""Chains: commands of one key that depend on each other, run in order by the key's coordinator in one step.
+"""Chains: commands of one key that depend on each other, run in order by the key's coordinator without a pause.
 
 Theory. A pipeline that reads and writes one key again and again would need a round trip for each of its commands if each
 had to wait for the reply to the one before it. So the commands that have gathered in a lane (lanes.py) are sent to the
-coordinator together. The coordinator reads the key once with a quorum. Then it runs all commands of the chain in one step,
-in order. Each command sees the merge of the quorum's records and of the record that is stored here by then. So it sees the
-writes of the commands before it, and none of those after it. Their writes are one group, which every replica stores as one
-batch.
+coordinator together. The coordinator reads the key once with a quorum. Then it runs all commands of the chain, in order,
+without a pause. Each command sees the merge of the quorum's records and of the record that is stored here by then. So it
+sees the writes of the commands before it, and none of those after it. Their writes are one group, which every replica
+stores as one batch.
 
 The effect is the same as if they ran one by one. The quorum read begins after the last command of the chain has arrived, so
 it sees every write that was acknowledged before. Concurrent writes of others may come before or after the chain.
 
-Limits of a step. A command that changes a large record copies it, unless it shares a draft with others
-(commands/shared_drafts.py). So a step ends when its copies add up to `STEP_BYTES_MAX`. The rest of the chain becomes
+Limits of a chain. A command that changes a large record copies it, unless it shares a draft with others
+(commands/shared_drafts.py). So a chain pauses when its copies add up to `COPIED_BYTES_MAX`. The rest of the chain becomes
 another chain; while its quorum read is under way, other clients are served. If a command needs several turns to change the
 key, the commands behind it become another chain, too. Its read waits until the key is released (base/holds.py).
 
@@ -47,12 +47,12 @@ from server.core.requests.relays import STALE
 from server.core.services.services import Services
 
 _NO_CHAIN: Final = ("dyn", "scripting")  # groups of commands that are in no chain
-_OF_OTHER_KEYS: Final = ("move",)  # MOVE also writes a key that has no lane here, in a step of its own
+_OF_OTHER_KEYS: Final = ("move",)  # MOVE also writes a key that has no lane here
 CHAIN_COST_MAX: Final = 1024  # a longer chain would hold up the turn of its coordinator
 _OTHER_COST: Final = 4  # the cost of a command; that of a plain SET or GET is 1
 CHAIN_BYTES_MAX: Final = 1 << 20  # of arguments
 Run = Callable[[Sink, int, list[bytes]], None]
-STEP_BYTES_MAX: Final = 8 << 20  # of copies that the commands of one step may make of their record: some 5 ms
+COPIED_BYTES_MAX: Final = 8 << 20  # of copies that commands make of their record without a pause: some 5 ms
 
 
 class Chains:
@@ -125,7 +125,7 @@ class _LocalChain(KeyRead):
         unexpected = self.services.state.unexpected
         changes = unexpected.changes
         try:
-            refusal = self.services.relays.begin_step(self._chain[0].sink)
+            refusal = self.services.relays.renew_or_refuse(self._chain[0].sink)
             if refusal is None:
                 self.start()
             else:
@@ -133,10 +133,10 @@ class _LocalChain(KeyRead):
         except Exception as error:  # noqa: BLE001
             self._refuse(unexpected.contain(error, changes, "a chain", "unread", self))
 
-    def take(self, result: bytes | ErrorReply | None) -> None:
+    def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """Runs all commands with the record that was read, or answers them with an error."""
         services = self.services
-        refusal = services.relays.begin_step(self._chain[0].sink)
+        refusal = services.relays.renew_or_refuse(self._chain[0].sink)
         if refusal is not None:
             self._refuse(refusal)
         elif isinstance(result, ErrorReply):
@@ -147,12 +147,12 @@ class _LocalChain(KeyRead):
             self._run(result)
 
     def _run(self, record: bytes | None) -> None:
-        """Runs as many commands as copy STEP_BYTES_MAX together. Stops behind a command that holds the key."""
+        """Runs as many commands as copy COPIED_BYTES_MAX together. Stops behind a command that holds the key."""
         chain, storage_key, state = self._chain, self.storage_key, self.services.state
         quorum_records, pending = self.services.reads.quorum_records, state.records.pending
         if state.unexpected.planted:
             state.unexpected.pass_by("chain")
-        fitting = max(1, STEP_BYTES_MAX // max(1, len(record or b"")))
+        fitting = max(1, COPIED_BYTES_MAX // max(1, len(record or b"")))
         copies = 0
         quorum_records[storage_key] = record
         try:
@@ -299,8 +299,8 @@ def next_wave(lane: Lane) -> list[Parked]:
 
 
 def fits_chain(spec: CommandSpec, lanes: list[Lane]) -> bool:
-    """HOT. Whether a command can be in a chain: it has one key, uses the R and W of its connection, and is no step of a
-    transaction or script (slot_step.py)."""
+    """HOT. Whether a command can be in a chain: it has one key, uses the R and W of its connection, and
+    is no transaction or script (transactions/atomic_run.py)."""
     return len(lanes) == 1 and spec.group not in _NO_CHAIN and spec.name not in _OF_OTHER_KEYS
 
 

@@ -162,7 +162,7 @@ class Node:
             peer
         )  # before the layout: a fresh node must know its users before it serves data
         services.membership.views.connected(peer, view)
-        if not capabilities:  # a node of the version before, which learns that by a message
+        if not capabilities:  # a node of the previous version, which learns that by a message
             state.send(peer, encode_orderly(state.clock_reading()))
         if state.disk_full:
             state.send(peer, encode_full(state.clock_reading(), state.room))

@@ -3,7 +3,7 @@
 process.py       starts a node on its directory (directory.py, addresses.py, caches.py), and begins its next run
 server.py        one run: puts the parts together, and stops them; node_run.py tells how it ended
 context.py       what all parts need, and when a turn ends
-turn.py          what happens at the end of a turn: durability.py commits, delivery.py sends
+turn.py          what happens at the end of a turn: durability.py commits, turn_sender.py sends
 staging.py       writes large values in chunks before they are handled; staged_commands.py: those of a client's commands
 clients.py       the connections of clients: client.py and connections.py, and what bounds them: admission.py, flow.py,
                  memory.py, draining.py, files.py

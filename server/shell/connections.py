@@ -222,7 +222,7 @@ class Connection(Client):
     def _take_requests(self, count_max: int) -> list[list[bytes]]:
         """HOT. Returns the next complete requests. Raises ProtocolError, also if our parser raises something else."""
         try:
-            return self._reader.take(count_max)
+            return self._reader.next_batch(count_max)
         except ProtocolError:
             raise
         except Exception as error:

@@ -31,7 +31,7 @@ from server.core.node import Node
 from server.shell.certificates import Certificates
 from server.shell.refusals import RefusedPeers
 from server.shell.service_manager import ServiceManager
-from server.shell.staging import Staging
+from server.shell.staging import ValueStaging
 from server.storage.engine import Engine
 
 LARGE_BYTES: Final = 1 << 20  # of a request, or of a message of a node
@@ -63,7 +63,7 @@ class Context:
         self._time_s = loop.time  # looked up once
         self.refusals = RefusedPeers(node.state.statistics, loop.time)
         self.service_manager = ServiceManager(os.environ)
-        self.staging = Staging(engine)
+        self.staging = ValueStaging(engine)
         self.turn_enders: list[Callable[[], None]] = []
         self._is_turn_asked = False
         self._commands = 0  # `statistics.commands` when the last turn ended

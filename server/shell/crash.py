@@ -1,4 +1,4 @@
-"""Ends the process after an unexpected exception, and says which exceptions are expected (DESIGN §13).
+"""Ends the process after an unexpected exception, and says which exceptions are expected.
 
 Theory. The core contains the exceptions that it can contain, and raises all others (core/base/unexpected.py). These reach
 the exception handler of the event loop. If the process went on, it would limp: the callback that has raised would not set

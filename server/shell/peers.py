@@ -85,7 +85,7 @@ class Peers:
         if link is not None:
             link.connect()
 
-    def take_secrets(self, secrets: Sequence[bytes]) -> None:
+    def set_secrets(self, secrets: Sequence[bytes]) -> None:
         """The secrets of this node are these now: replaces the links that were made with none of them."""
         for link in list(self.links.values()):
             self._replace_outdated(link, secrets)

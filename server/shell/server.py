@@ -6,7 +6,7 @@ clients.py     the connections of clients: connections.py, admission.py, flow.py
 listening.py   the ports: certificates.py, handshakes.py, tls_transport.py
 metrics.py     the port for monitoring: metric_families.py
 ticks.py       the timer, and what is checked once a second: disk.py, reports.py, facts.py, service_manager.py
-turn.py        the end of a turn: durability.py, delivery.py
+turn.py        the end of a turn: durability.py, turn_sender.py
 node_run.py    the status with which the server ends
 """
 
@@ -27,7 +27,6 @@ from server.shell.certificates import Certificates
 from server.shell.clients import Clients
 from server.shell.context import Context
 from server.shell.crash import IncidentLog, is_fatal
-from server.shell.delivery import Delivery
 from server.shell.disk import DiskWatch
 from server.shell.durability import Durability
 from server.shell.exposure import Exposure
@@ -44,6 +43,7 @@ from server.shell.secret_file import SecretSource, SecretWatch
 from server.shell.service_manager import READY, STOPPING
 from server.shell.ticks import Ticks
 from server.shell.turn import Turn
+from server.shell.turn_sender import TurnSender
 from server.storage.chunked import ChunkedEngine
 from server.storage.engine import Engine, StorageError, StorageFull
 
@@ -78,7 +78,7 @@ class Server:
         self._metrics = metrics_of(NodeCollector(context.services, self._clients, engine.stats))
         self.finding = Finding(node, seeds, context.schedule_turn, context.certificates)
         self._durability = Durability(
-            engine, node.services.latencies, config.fsync, loop, Delivery(self._clients, self._peers).deliver,
+            engine, node.services.latencies, config.fsync, loop, TurnSender(self._clients, self._peers).deliver,
             self.node_run.storage_failed, node.synced, lambda: node.state.sync_wanted,
         )  # fmt: skip
         self._disk = DiskWatch(
@@ -87,7 +87,7 @@ class Server:
         )  # fmt: skip
         self._incidents = IncidentLog(node.state.unexpected, loop.time)
         self.keys = KeyWatch(engine.inner if isinstance(engine, ChunkedEngine) else engine, config.encryption_key_file)
-        self._secrets = SecretWatch(source or SecretSource(directory, "", {}), self._take_secrets)
+        self._secrets = SecretWatch(source or SecretSource(directory, "", {}), self._set_secrets)
         looks = Exposure(context.services, self._listening.is_encrypted, context.certificates), self._check_secrets
         self._ticks = Ticks(context, self._clients, self.reports, self._disk, self._incidents, directory, *looks)
         self._turn = Turn(context, self.node_run, clients, peers, self._durability, self._ticks, self.finding)
@@ -102,9 +102,9 @@ class Server:
         self._ticks.begin(host, port)
         self._context.service_manager.tell(READY)
 
-    def _take_secrets(self, secrets: Sequence[bytes]) -> None:
+    def _set_secrets(self, secrets: Sequence[bytes]) -> None:
         self._context.services.authentication.set_secrets(secrets)
-        self._peers.take_secrets(secrets)
+        self._peers.set_secrets(secrets)
 
     def _check_secrets(self) -> None:
         self._secrets.check()

@@ -20,19 +20,19 @@ from collections.abc import Sequence
 from typing import Final
 
 from server.core.formats.pausing import Slices
-from server.storage.chunked import ChunkedEngine, Staged
+from server.storage.chunked import ChunkedEngine, StagedValue
 from server.storage.engine import Engine, StorageError
 
 PAUSE_S: Final = 0.005
 PAUSES_MAX: Final = 400
 
 
-class Staging:
+class ValueStaging:
     """Stages the values of one node. Without an engine that takes chunks it does nothing."""
 
     def __init__(self, engine: Engine | None = None) -> None:
         self._engine = engine if isinstance(engine, ChunkedEngine) else None
-        self._handled: list[Staged] = []  # by this turn
+        self._handled: list[StagedValue] = []  # by this turn
         self.pause_s = 0.0  # until the work that has just paused is to go on
 
     @property
@@ -46,7 +46,7 @@ class Staging:
         """Does the work `before`, if any, then stages values; pauses after each chunk. The caller handles them at once."""
         if before is not None:
             yield from before
-        begun: list[Staged] = []
+        begun: list[StagedValue] = []
         try:
             for value in values:
                 pauses_max = yield from self._stage(value, begun, pauses_max)
@@ -57,7 +57,7 @@ class Staging:
             for staged in begun:
                 self._discard(staged)
 
-    def _stage(self, value: bytes, begun: list[Staged], left: int) -> Slices[int]:
+    def _stage(self, value: bytes, begun: list[StagedValue], left: int) -> Slices[int]:
         """Stages a value, with `left` pauses for the store at most. Returns how many are left."""
         engine, staged = self._engine, None
         if engine is None:
@@ -86,7 +86,7 @@ class Staging:
         self.pause_s = 0.0
         return left
 
-    def _discard(self, staged: Staged) -> None:
+    def _discard(self, staged: StagedValue) -> None:
         if self._engine is not None:
             self._engine.discard(staged)
 

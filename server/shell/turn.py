@@ -1,6 +1,6 @@
 """The turn: all input of two passes of the loop shares one commit, one write to each peer and one to each client.
 
-context.py decides when a turn ends. Then the node first commits (durability.py) and afterwards sends (delivery.py): P1.
+context.py decides when a turn ends. Then the node first commits (durability.py) and afterwards sends (turn_sender.py): P1.
 """
 
 from __future__ import annotations

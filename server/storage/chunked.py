@@ -64,7 +64,7 @@ RANGES: Final = [  # of all chunks: an id is random
 _PAGE_BYTES: Final = 1 << 20
 
 
-class Staged:
+class StagedValue:
     """A value that is being staged, or is staged and not adopted."""
 
     __slots__ = ("count", "id", "is_adopted", "value", "written")
@@ -92,7 +92,7 @@ class ChunkedEngine:
         self._chunk_bytes = chunk_bytes
         self._draw_id = draw_id
         self._damage_error = damage_error
-        self._staged: dict[bytes, Staged] = {}  # those that are complete, by id
+        self._staged: dict[bytes, StagedValue] = {}  # those that are complete, by id
         self._chunked: dict[
             bytes, tuple[bytes, int]
         ] = {}  # the id and the number of the chunks of each value that has some
@@ -122,12 +122,12 @@ class ChunkedEngine:
 
     # Staging
 
-    def begin(self, value: bytes) -> Staged | None:
+    def begin(self, value: bytes) -> StagedValue | None:
         """Begins to stage a value; None if that is impossible now. Then `write_chunk` until that returns True."""
         self._is_marked = self._is_marked or self.inner.require(MARK)
-        return Staged(self._draw_id(), value, -(-len(value) // self._chunk_bytes)) if self._is_marked else None
+        return StagedValue(self._draw_id(), value, -(-len(value) // self._chunk_bytes)) if self._is_marked else None
 
-    def write_chunk(self, staged: Staged) -> bool:
+    def write_chunk(self, staged: StagedValue) -> bool:
         """Writes the next chunk. Returns whether that was the last one: the next `commit` may adopt the value, and after it
         `discard` must be called. Raises StorageError; then call `discard`, too."""
         number, start = staged.written, staged.written * self._chunk_bytes
@@ -141,7 +141,7 @@ class ChunkedEngine:
         self._staged[staged.id] = staged
         return True
 
-    def discard(self, staged: Staged) -> None:
+    def discard(self, staged: StagedValue) -> None:
         """Ends the staging of a value: deletes what was written of it, unless it was adopted."""
         self._staged.pop(staged.id, None)
         if not staged.is_adopted and staged.written:
@@ -194,7 +194,7 @@ class ChunkedEngine:
         if not self._staged and not self._chunked:
             self.inner.commit(writes)
             return
-        adopted: dict[bytes, Staged] = {}
+        adopted: dict[bytes, StagedValue] = {}
         batch = self._reduced(writes, adopted)
         self.inner.commit(batch)
         if batch is not writes:  # nothing has changed here if the commit has raised
@@ -204,7 +204,9 @@ class ChunkedEngine:
                 staged.is_adopted = True
                 self._chunked[key] = staged.id, staged.count
 
-    def _reduced(self, writes: dict[bytes, bytes | None], adopted: dict[bytes, Staged]) -> dict[bytes, bytes | None]:
+    def _reduced(
+        self, writes: dict[bytes, bytes | None], adopted: dict[bytes, StagedValue]
+    ) -> dict[bytes, bytes | None]:
         """Returns the batch with fronts in place of the values that adopt chunks, which it adds to `adopted`, and with the
         deletions of the chunks that are not needed any more; `writes` itself if there are none of either."""
         changes: dict[bytes, bytes | None] = {}
@@ -275,7 +277,7 @@ def _after(prefix: bytes) -> bytes:
 
 
 def _first_with(
-    staged: Staged, writes: dict[bytes, bytes | None], adopted: dict[bytes, Staged]
+    staged: StagedValue, writes: dict[bytes, bytes | None], adopted: dict[bytes, StagedValue]
 ) -> tuple[bytes, bytes] | None:
     """The first key of a batch whose value may adopt the chunks, and that value; None if there is none."""
     for key, value in writes.items():
@@ -284,7 +286,7 @@ def _first_with(
     return None
 
 
-def _ends_with(value: bytes, staged: Staged) -> bool:
+def _ends_with(value: bytes, staged: StagedValue) -> bool:
     if not 0 <= len(value) - len(staged.value) <= FRONT_BYTES_MAX:
         return False
     return value is staged.value or value.endswith(staged.value)
@@ -310,7 +312,7 @@ def _whole(front: bytes, chunks: Sequence[bytes | None]) -> bytes:
     return b"".join(parts) if len(chunks) == _chunks_of(front)[1] else front
 
 
-def _owner(staged: Staged, key: bytes) -> bytes:
+def _owner(staged: StagedValue, key: bytes) -> bytes:
     """The row of OWNERS for the chunks of a value, which lies under a key if it is adopted."""
     content = staged.count.to_bytes(_COUNT_BYTES, "big") + key
     return xxh3_64_digest(staged.id + content) + content

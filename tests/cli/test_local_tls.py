@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from typer.testing import Result
 
-from dynamo_cli.cluster_file import Wanted, load, plan
+from dynamo_cli.cluster_file import UpOptions, load, plan
 from dynamo_cli.local_cluster import node_argv
 from dynamo_cli.local_tls import ca_of, with_tls
 from server.storage.keyring import read_keys
@@ -20,7 +20,7 @@ Dyn = Callable[..., Result]
 
 
 def test_up_gives_each_node_a_port_of_its_own_and_all_one_certificate(tmp_path: Path) -> None:
-    cluster = with_tls(plan(tmp_path / "d", Wanted(nodes=3, base_port=8001)))
+    cluster = with_tls(plan(tmp_path / "d", UpOptions(nodes=3, base_port=8001)))
     words = [node_argv(cluster, node) for node in cluster.nodes]
     assert [f"tls_port={port}" in argv for port, argv in zip((8101, 8102, 8103), words, strict=True)] == [True] * 3
     home = cluster.directory / "tls"
@@ -28,14 +28,14 @@ def test_up_gives_each_node_a_port_of_its_own_and_all_one_certificate(tmp_path: 
     assert ca_of(cluster) == (8101, home / "ca.crt")
     certificate = (home / "node.crt").read_bytes()
     cluster.save()
-    again = with_tls(plan(tmp_path / "d", Wanted()))
+    again = with_tls(plan(tmp_path / "d", UpOptions()))
     assert again.settings == cluster.settings and (home / "node.crt").read_bytes() == certificate
     stored = load(tmp_path / "d")
     assert stored is not None and stored.settings == cluster.settings, "the next start needs no --tls"
 
 
 def test_settings_that_were_given_stay(tmp_path: Path) -> None:
-    cluster = with_tls(plan(tmp_path / "d", Wanted(nodes=2, settings={"tls_port": "9500", "tls_peers": "no"})))
+    cluster = with_tls(plan(tmp_path / "d", UpOptions(nodes=2, settings={"tls_port": "9500", "tls_peers": "no"})))
     assert "tls_port=9501" in node_argv(cluster, cluster.nodes[1]) and "tls_peers=no" in node_argv(
         cluster, cluster.nodes[0]
     )

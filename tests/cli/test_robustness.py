@@ -20,7 +20,7 @@ from typer.main import get_command
 from dynamo_cli.commands import app
 from dynamo_cli.failures import ExitStatus
 from dynamo_cli.global_options import copies_for
-from dynamo_cli.pages import Page, walk
+from dynamo_cli.pages import ManPage, walk
 from tests.cli.documents import LOCATION, PLAN, hints, ring, status, task
 from tests.cli.forked import CONDITIONS
 from tests.cli.scripted import ScriptedNode
@@ -54,7 +54,7 @@ Results = list[tuple[dict[str, Any], dict[str, Any]]]
 EXTRA = {"dyn-up": ["--config", "/nonexistent/file"], "dyn-node-start": ["--set", "flushall"]}
 
 
-def words_of(page: Page, scratch: Path, node: ScriptedNode, text: str) -> Iterator[str]:
+def words_of(page: ManPage, scratch: Path, node: ScriptedNode, text: str) -> Iterator[str]:
     """The words of a command with everything that it needs."""
     yield from page.words[1:]
     for parameter in page.command.params:

@@ -38,7 +38,7 @@ def words_of(command: bytes) -> list[bytes]:
     """The words of an encoded command."""
     reader = RequestReader(RequestLimits(1 << 20, 100, 1 << 10))
     reader.feed(command)
-    (words,) = reader.take(2)
+    (words,) = reader.next_batch(2)
     return words
 
 

@@ -60,9 +60,9 @@ def test_a_large_value_is_copied_twice(options: int) -> None:
     tracemalloc.start()
     try:
         for start in range(0, len(request), 256 << 10):
-            assert not reader.take(8)
+            assert not reader.next_batch(8)
             reader.feed(request[start : start + (256 << 10)])
-        taken = reader.take(8)
+        taken = reader.next_batch(8)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -88,7 +88,7 @@ def read(chunks: list[bytes], limits: RequestLimits = ROOMY, take_max: int = 0) 
         for chunk in chunks:
             reader.feed(chunk)
             if take_max:
-                while batch := reader.take(take_max):
+                while batch := reader.next_batch(take_max):
                     assert len(batch) <= take_max
                     found += batch
             else:
@@ -218,14 +218,14 @@ def test_long_pipelines_of_all_sizes_in_chunks_of_a_socket(chunk_bytes: int) -> 
 def test_the_commands_before_an_error_come_first_and_the_error_stays() -> None:
     reader = RequestReader()
     reader.feed(b"*1\r\n$4\r\nPING\r\nECHO hi\r\n*1\r\n:7\r\n*1\r\n$4\r\nPING\r\n")
-    assert reader.take(10) == [[b"PING"]]
+    assert reader.next_batch(10) == [[b"PING"]]
     assert reader.next() == [b"ECHO", b"hi"]
     for _ in range(2):
         with pytest.raises(ProtocolError, match=r"^Protocol error: expected '\$', got ':'$"):
             reader.next()
     reader.feed(b"PING\r\n")
     with pytest.raises(ProtocolError):
-        reader.take(1)
+        reader.next_batch(1)
 
 
 @pytest.mark.parametrize(
@@ -334,9 +334,9 @@ def test_a_caller_may_stop_within_a_pipeline_and_go_on_later() -> None:
     found = [reader.next() for _ in range(10)]
     assert len(stream) > 20000 > reader.pending_bytes > 15000
     reader.feed(stream[20000:])
-    found += reader.take(1)
-    found += reader.take(5)
-    while batch := reader.take(1000):
+    found += reader.next_batch(1)
+    found += reader.next_batch(5)
+    while batch := reader.next_batch(1000):
         found += batch
     assert found == sent
     assert reader.pending_bytes == 0
@@ -389,4 +389,4 @@ def test_arguments_in_quotes_read_back_the_same(arguments: list[bytes]) -> None:
 def test_hiredis_encodes_what_the_reader_reads() -> None:
     reader = RequestReader()
     reader.feed(hiredis.pack_command(("SET", "k", 5)) + hiredis.pack_command(("PING",)))
-    assert reader.take(10) == [[b"SET", b"k", b"5"], [b"PING"]]
+    assert reader.next_batch(10) == [[b"SET", b"k", b"5"], [b"PING"]]

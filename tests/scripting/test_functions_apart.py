@@ -16,7 +16,7 @@ from server.core.messages.libraries import libraries_in
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.scripts.engine import Function
-from server.core.scripts.libraries import Entry, Libraries, library_of
+from server.core.scripts.libraries import Libraries, LibraryEntry, library_of
 from server.core.shared.document import merged
 from server.scripting.runtime import Runtime
 from tests.core.commands.talking import CONFIG, WALL_MS, Store, finish_turn, member
@@ -172,7 +172,7 @@ def test_a_call_runs_its_text_also_where_another_one_is_in_force() -> None:
     key = cluster.key_of(0, 1)
     newer = library_of(library("lib", 2), [Function(b"lib", None, ())])
     functions = cluster.nodes[0].services.functions
-    functions.sharing.document = functions.sharing.document.with_entry(b"lib", Entry(1 << 50, "n", newer))
+    functions.sharing.document = functions.sharing.document.with_entry(b"lib", LibraryEntry(1 << 50, "n", newer))
     functions._find_all()  # only this node has it
     assert cluster.ask(0, b"FCALL", b"lib", b"1", key) == [2, key]
     assert b"ASK" in cluster.kinds_sent(1, 0)
@@ -225,7 +225,7 @@ def test_a_merge_does_not_depend_on_order_and_documents_are_decoded_as_encoded()
             about = rng.choice([None, b"", b"\xfe"])
             one = library_of(text, [Function(b"f", about, ("no-writes",)), Function(b"F%d" % counter, None, ())])
             if rng.random() < 0.7:
-                found = found.with_entry(name, Entry(counter, node, None if rng.random() < 0.3 else one))
+                found = found.with_entry(name, LibraryEntry(counter, node, None if rng.random() < 0.3 else one))
         return found
 
     for _ in range(500):

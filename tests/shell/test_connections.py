@@ -26,7 +26,7 @@ from server.shell.inbound import InboundPeer
 from server.shell.introductions import Introductions
 from server.shell.peers import Peers
 from server.shell.reports import Reports
-from server.shell.staging import Staging
+from server.shell.staging import ValueStaging
 from tests.core.commands.talking import finish_turn, make_node, member, reach
 
 
@@ -113,7 +113,7 @@ class Shell:
         self.node: Node = make_node(members, config=self.config)
         self.services = self.node.services
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda *_: None, call_later=lambda *_: None)
-        self.staging = Staging()
+        self.staging = ValueStaging()
         self.turns_asked = self.large_turns = 0
         self.is_pass_late = self.just_large = False
         self.marks_large = False  # whether a large turn makes the next ones wait

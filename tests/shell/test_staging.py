@@ -13,7 +13,7 @@ from server.core.messages.kinds import encode_relay, encode_store
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.shell.connections import Connection
-from server.shell.staging import PAUSE_S, PAUSES_MAX, Staging
+from server.shell.staging import PAUSE_S, PAUSES_MAX, ValueStaging
 from server.storage.chunked import OWNERS, ChunkedEngine
 from server.storage.engine import StorageDamaged, StorageFull
 from server.storage.memory import MemoryEngine
@@ -61,7 +61,7 @@ class Passes:
         self.shell = Shell(self.transport, members)
         self.inner = Refusing()
         self.engine = ChunkedEngine(self.inner, chunk_bytes=len(VALUE) // CHUNKS)
-        self.shell.staging = Staging(self.engine)
+        self.shell.staging = ValueStaging(self.engine)
         self.due: list[Due] = []
         self.shell.loop.call_soon = self._call_soon
         self.shell.loop.call_later = lambda delay_s, *call: self._call_soon(*call)
@@ -275,7 +275,7 @@ def test_a_relay_waits_for_a_congested_store_while_it_is_not_stale() -> None:
 
 def test_nothing_is_staged_without_an_engine_for_it() -> None:
     passes = Passes()
-    passes.shell.staging = Staging()
+    passes.shell.staging = ValueStaging()
     passes.shell.client.data_received(SET[:FIRST])
     passes.shell.client.data_received(SET[FIRST:])
     assert passes.shell.large_turns == 1 and passes.rows() == 0

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from server.core.records.store import Store
-from server.storage.chunked import ID_BYTES, ChunkedEngine, Staged
+from server.storage.chunked import ID_BYTES, ChunkedEngine, StagedValue
 from tests.sim.disk import Disk
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class HostStaging:
         self._disk: Any = disk
         self.bytes_min = 0
         self._engine: ChunkedEngine | None = None
-        self._handled: list[Staged] = []
+        self._handled: list[StagedValue] = []
         self._ids = 0
         self._rng = random.Random(disk.node)
         self.adopted = self.deaths = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.core.records.records import RECORDS_END
-from server.storage.chunked import CHUNKS, FRONT, OWNERS, ChunkedEngine, Staged
+from server.storage.chunked import CHUNKS, FRONT, OWNERS, ChunkedEngine, StagedValue
 from tests.sim.disk import Disk
 from tests.sim.runs import Profile, config, run
 from tests.sim.world import World
@@ -92,12 +92,12 @@ def test_a_damaged_chunk_is_mended(harm: str, scrubs: bool) -> None:
     assert world.ask(host, b"GET", key).reply == value
 
 
-def _discard_all(self: ChunkedEngine, staged: Staged) -> None:
+def _discard_all(self: ChunkedEngine, staged: StagedValue) -> None:
     staged.is_adopted = False
     original_discard(self, staged)
 
 
-def _forget_the_last(self: ChunkedEngine, staged: Staged) -> bool:
+def _forget_the_last(self: ChunkedEngine, staged: StagedValue) -> bool:
     """Says one chunk early that all are written."""
     is_last = original_write(self, staged)
     if not is_last and staged.written == staged.count - 1:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from server.core.messages.users import document_in
-from server.core.users.document import Entry
+from server.core.users.document import UserEntry
 from tests.sim.clients import Client, Operation
 from tests.sim.disk import USERS
 from tests.sim.host import Host
@@ -27,7 +27,7 @@ _LOOK_MS = 5
 _NEVER = 1 << 60
 
 
-def entry_on(host: Host, name: bytes) -> Entry | None:
+def entry_on(host: Host, name: bytes) -> UserEntry | None:
     """What a disk has of a user."""
     data = host.disk.data.get(USERS)
     return document_in(data).entries.get(name) if data is not None else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from server.core.messages.users import document_in
 from server.core.records.records import storage_key_of
-from server.core.users.document import Document, Entry
+from server.core.users.document import Document, UserEntry
 from server.core.users.rules import hashed
 from tests.sim.clients import Operation
 from tests.sim.disk import Cause
@@ -27,7 +27,7 @@ _EMPTY = Document()
 def check_documents(hosts: list[Host]) -> list[str]:
     """No disk goes back, and none lacks at the end what any of them has had."""
     faults: list[str] = []
-    newest: dict[bytes, Entry] = {}
+    newest: dict[bytes, UserEntry] = {}
     for host in hosts:
         before = _EMPTY
         for _, data, cause in host.disk.users:
@@ -66,7 +66,7 @@ def check_answers(world: World, changes: list[Change]) -> list[str]:
     return faults
 
 
-def _stands_for(change: Change, entry: Entry | None, before: Entry | None) -> bool:
+def _stands_for(change: Change, entry: UserEntry | None, before: UserEntry | None) -> bool:
     """Whether a stored entry is the change, or a later one of another node.
 
     The later one may have come in the same turn, by a clock that is ahead of this node's; then one batch stores it alone.
@@ -78,7 +78,7 @@ def _stands_for(change: Change, entry: Entry | None, before: Entry | None) -> bo
     return is_change or is_of_another
 
 
-def _password(entry: Entry) -> bytes | None:
+def _password(entry: UserEntry) -> bytes | None:
     return entry.user.passwords[0] if entry.user is not None and entry.user.passwords else None
 
 

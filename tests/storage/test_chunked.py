@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.storage.chunked import CHUNK_HEAD, CHUNKS, FRONT, OWNERS, ChunkedEngine, Staged
+from server.storage.chunked import CHUNK_HEAD, CHUNKS, FRONT, OWNERS, ChunkedEngine, StagedValue
 from server.storage.encrypted import DAMAGED, MAGIC, EncryptedEngine
 from server.storage.engine import Engine, StorageDamaged, StorageFull
 from server.storage.engines import open_encrypted
@@ -50,7 +50,7 @@ def chunked(inner: Engine) -> ChunkedEngine:
     return ChunkedEngine(inner, chunk_bytes=CHUNK_BYTES)
 
 
-def stage(engine: ChunkedEngine, value: bytes) -> Staged:
+def stage(engine: ChunkedEngine, value: bytes) -> StagedValue:
     staged = engine.begin(value)
     assert staged is not None
     while not engine.write_chunk(staged):

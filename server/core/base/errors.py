@@ -1,4 +1,4 @@
-"""Error replies: Redis' own texts where Redis has one, and our own, whose first word is the code (DESIGN §6).
+"""Error replies: Redis' own texts where Redis has one, and our own, whose first word is the code.
 
 An `ErrorReply` is the encoded reply, as a type of its own. So a command with several steps can tell an error from a
 result without parsing it.

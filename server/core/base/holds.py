@@ -34,8 +34,8 @@ class Holds:
         self._waiters[storage_key] = deque()
 
     def exchange(self, storage_key: bytes, waiters: Waiters | None) -> Waiters | None:
-        """Changes who holds a key within the turn: a step, or the command of it that runs. `waiters` are those who wait for
-        the new holder; None: nobody holds the key. Returns the same of the former holder."""
+        """Changes who holds a key within the turn: an atomic run, or the command of it that is running. `waiters` are those
+        who wait for the new holder; None: nobody holds the key. Returns the same of the former holder."""
         former = self._waiters.pop(storage_key, None)
         if waiters is not None:
             self._waiters[storage_key] = waiters

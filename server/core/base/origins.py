@@ -30,7 +30,7 @@ def digest_of(record: bytes | None) -> bytes:
     return NOTHING if record is None else record[:_DIGEST_BYTES]
 
 
-def change_of(storage_key: bytes, before: bytes | None, after: bytes | None) -> KeyChange:
+def key_change(storage_key: bytes, before: bytes | None, after: bytes | None) -> KeyChange:
     """The change of a record, under the name by which clients know its key."""
     return KeyChange(client_key(storage_key[PREFIX_BYTES:]), digest_of(before), digest_of(after))
 

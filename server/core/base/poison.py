@@ -25,7 +25,7 @@ class Poison:
 
 def poison_of_message(label: str, items: Sequence[Any]) -> Poison:
     """Returns the poison that a message with these items is; `label` has its kind."""
-    return Poison(label, digest_of(items))
+    return Poison(label, message_digest(items))
 
 
 def poison_of_procedure(name: str) -> Poison:
@@ -39,7 +39,7 @@ def poison_of_command(args: Sequence[bytes]) -> Poison:
     name = args[0].upper()
     shown = repr(args[1][:_SHOWN_BYTES])[1:] if len(args) > 1 else ""
     label = f"{COMMAND}{repr(name[:_SHOWN_BYTES])[2:-1]} {shown}".rstrip()
-    return Poison(label, digest_of([name, *_repeated(name, args)]))
+    return Poison(label, message_digest([name, *_repeated(name, args)]))
 
 
 def _repeated(name: bytes, args: Sequence[bytes]) -> Sequence[bytes]:
@@ -53,7 +53,7 @@ def _repeated(name: bytes, args: Sequence[bytes]) -> Sequence[bytes]:
     return args[1:]
 
 
-def digest_of(items: Sequence[Any]) -> str:
+def message_digest(items: Sequence[Any]) -> str:
     """Returns a digest of the items of a message: byte strings, and lists of byte strings."""
     digest = xxh3_64()
     for item in items:

@@ -1,4 +1,4 @@
-"""Which members read what the version before did not, by what they have announced: records of entries
+"""Which members read what the previous version did not, by what they have announced: records of entries
 (records/entries.py), and the keys of other databases (protocol/databases.py).
 
 Theory. A node of an earlier version takes a record of entries for damaged. So no such record is written before every

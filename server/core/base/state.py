@@ -242,8 +242,8 @@ class State:
         self.clock.next()
         return self.fence
 
-    def number(self) -> int:
-        """A number that no row in flight has had, in this run of the node or an earlier one."""
+    def next_number(self) -> int:
+        """Returns a new number for a row in flight: none had it before, in this run of the node or an earlier one."""
         self._next_number += 1
         return self._next_number
 

@@ -1,4 +1,4 @@
-"""Unexpected exceptions: which are contained and which end the node, and fault injection (DESIGN §13).
+"""Unexpected exceptions: which are contained and which end the node, and fault injection.
 
 Theory. Code handles what it expects where it happens: CommandError, DamagedRecord, a lost peer. Any other exception is
 a fault of this program, and the state that it leaves behind is unknown. A restart is safe (commit, then speak), so the

@@ -206,7 +206,7 @@ class Collection:
             ballot, size_bytes = filling.get(mode, (None, 0))
             if ballot is None or len(ballot.records) == BALLOT_KEYS_MAX or size_bytes > BALLOT_BYTES_MAX:
                 assert state.layout is not None
-                name = f"{state.id} {state.number()}".encode()
+                name = f"{state.id} {state.next_number()}".encode()
                 ballot, size_bytes = _Ballot(name, state.layout.epoch, mode, members, writers, {}, {}), 0
                 found.append(ballot)
             ballot.records[key] = record

@@ -24,7 +24,7 @@ _ANY_BYTES = 1 << 60  # the offsets were checked before
 _WORDS = {b"GET": 2, b"SET": 3, b"INCRBY": 3, b"OVERFLOW": 1}  # how many words follow
 
 
-class Operation(NamedTuple):
+class FieldOperation(NamedTuple):
     """One operation. `amount` is what SET writes or INCRBY adds. `overflow`: WRAP, SAT or FAIL."""
 
     name: bytes
@@ -35,9 +35,9 @@ class Operation(NamedTuple):
     overflow: bytes
 
 
-def parse_operations(words: list[bytes], bytes_max: int) -> list[Operation]:
+def parse_operations(words: list[bytes], bytes_max: int) -> list[FieldOperation]:
     """The operations of a call. Raises CommandError as Redis does."""
-    operations: list[Operation] = []
+    operations: list[FieldOperation] = []
     overflow = b"WRAP"
     place = 0
     while place < len(words):
@@ -53,7 +53,7 @@ def parse_operations(words: list[bytes], bytes_max: int) -> list[Operation]:
             is_signed, bits = _type_of(words[place + 1])
             offset = _offset_of(words[place + 2], bits, bytes_max)
             amount = integer(words[place + 3]) if count == 3 else 0
-            operations.append(Operation(name, is_signed, bits, offset, amount, overflow))
+            operations.append(FieldOperation(name, is_signed, bits, offset, amount, overflow))
         place += 1 + count
     if len(operations) > OPERATIONS_MAX:
         raise CommandError(f"ERR a call of BITFIELD has at most {OPERATIONS_MAX} operations")
@@ -93,7 +93,7 @@ def bitfield_ro(value: bytes | None, args: list[bytes]) -> Value:
     return [_get(value or b"", each) for each in _reads_of(args, _ANY_BYTES)]
 
 
-def _reads_of(args: list[bytes], bytes_max: int) -> list[Operation]:
+def _reads_of(args: list[bytes], bytes_max: int) -> list[FieldOperation]:
     """The operations of BITFIELD_RO. Raises CommandError."""
     operations = parse_operations(args[2:], bytes_max)
     if any(each.name != b"GET" for each in operations):
@@ -101,20 +101,20 @@ def _reads_of(args: list[bytes], bytes_max: int) -> list[Operation]:
     return operations
 
 
-def _get(data: bytes | bytearray, each: Operation) -> int:
+def _get(data: bytes | bytearray, each: FieldOperation) -> int:
     """The integer at the place of an operation; behind the end there are zeros."""
     start, end = each.offset >> 3, (each.offset + each.bits + 7) >> 3
     around = int.from_bytes(data[start:end].ljust(end - start, b"\0"), "big")
     return _fitted(around >> 8 * end - each.offset - each.bits, each)
 
 
-def _fitted(number: int, each: Operation) -> int:
+def _fitted(number: int, each: FieldOperation) -> int:
     """The integer of an operation's type that equals `number` modulo 2 to the power of its width."""
     number &= (1 << each.bits) - 1
     return number - (1 << each.bits) if each.is_signed and number >> (each.bits - 1) else number
 
 
-def _run(data: bytearray, each: Operation) -> int | None:
+def _run(data: bytearray, each: FieldOperation) -> int | None:
     before = _get(data, each)
     if each.name == b"GET":
         return before
@@ -130,11 +130,11 @@ def _run(data: bytearray, each: Operation) -> int | None:
     return after if each.name == b"INCRBY" else before
 
 
-def _bits(number: int, each: Operation) -> int:
+def _bits(number: int, each: FieldOperation) -> int:
     return number & ((1 << each.bits) - 1)
 
 
-def _bounded(wanted: int, each: Operation) -> int | None:
+def _bounded(wanted: int, each: FieldOperation) -> int | None:
     """What is written: `wanted` if it fits, else what the operation's way with overflows makes of it; None: nothing.
 
     A negative number that is set as an unsigned one counts as a large one, as in C."""

@@ -192,7 +192,7 @@ def _unblock(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
 
 def _reply(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made (P5) and dropped."""
+    """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made, as any request is answered, and dropped."""
     session, mode = session_of(sink), args[2].upper()
     if mode == b"ON":
         session.unmute(number)

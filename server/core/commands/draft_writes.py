@@ -24,10 +24,10 @@ from server.core.work.procedures import Step
 def write_draft(
     services: Services, sink: Sink, number: int, key: bytes, draft: Draft, reply: Reply, deletes: bool = False
 ) -> None:
-    """Writes what a draft makes of a key. The sink gets `reply` once W replicas have it; in a step at once, and what is
-    written may stay a draft."""
-    state, keeper = services.state, services.writes.keeper
-    if keeper is not None and keeper.keep(key, draft, deletes):
+    """Writes what a draft makes of a key. The sink gets `reply` once W replicas have it; in an atomic run at once, and
+    what is written may stay a draft."""
+    state, table = services.state, services.writes.draft_table
+    if table is not None and table.keep(key, draft, deletes):
         sink.answer(number, reply)
         return
     old = state.records.get(storage_key_in(key_slot(key), key))

@@ -81,13 +81,13 @@ def _count_one(view: View, args: list[bytes], sink: Sink) -> bytes:
 
 
 class _Merged:
-    """The HyperLogLog of all elements of others, which are taken in some at a time."""
+    """The HyperLogLog of all elements of others, which are added some at a time."""
 
     def __init__(self) -> None:
         self.sketch: bytes | None = None
 
-    def take(self, views: list[View]) -> Slices[None]:
-        """Takes in what keys hold. Raises CommandError."""
+    def add_sketches(self, views: list[View]) -> Slices[None]:
+        """Adds what keys hold. Raises CommandError."""
         for part in parts_of(views, _SLICE_SKETCHES):
             sketches = [sketch for view in part if (sketch := _sketch_of(view)) is not None]
             if sketches:
@@ -104,7 +104,7 @@ def _pfcount(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
     def steps() -> Steps:
         merged = _Merged()
-        yield from gather_in_batches(services, list(dict.fromkeys(args[1:])), merged.take)
+        yield from gather_in_batches(services, list(dict.fromkeys(args[1:])), merged.add_sketches)
         return _count([merged.sketch or hyperloglog.new(), hyperloglog.new()])  # two: Redis takes no kept count here
 
     services.run_steps(steps(), sink, number)
@@ -119,7 +119,7 @@ def _pfmerge(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
         (target,) = yield gather(services, args[1:2])
         _sketch_of(target)
         merged = _Merged()
-        yield from gather_in_batches(services, list(dict.fromkeys(args[2:])), merged.take)
+        yield from gather_in_batches(services, list(dict.fromkeys(args[2:])), merged.add_sketches)
         yield run_command(services, [b"DYN.PFMERGE", args[1], *([merged.sketch] if merged.sketch else [])])
         return resp.OK
 

@@ -45,14 +45,15 @@ def changer(
 
     `absent` makes the reply if the key does not exist. `change` gets the newest sibling and its record; it answers the
     reply, or starts a write that will. `deletes` tells whether that write is a deletion. `amend` does the same with what
-    earlier commands of a step have left as a draft (transactions/kept_drafts.py), and returns None if it cannot.
+    earlier commands of the same atomic run have left as a draft (transactions/kept_drafts.py). It returns None if it
+    cannot.
     """
 
     def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
-        keeper = services.writes.keeper
-        kept = None if keeper is None else keeper.draft_for(sink, args)
-        if keeper is not None and kept is not None and (reply := amend(services, args, kept)) is not None:
-            keeper.changed(args, False)
+        table = services.writes.draft_table
+        kept = None if table is None else table.draft_for(sink, args)
+        if table is not None and kept is not None and (reply := amend(services, args, kept)) is not None:
+            table.changed(args, False)
             return reply
         record = yield read_here(services, args[1])
         sibling = versions.visible(record, services.state.time_ms)

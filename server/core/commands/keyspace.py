@@ -21,7 +21,7 @@ from server.core.commands.arguments import cursor, integer
 from server.core.commands.glob import Glob, glob_of
 from server.core.commands.keys import delete_one
 from server.core.commands.operator import layout_of
-from server.core.commands.pages import END, Page, count_keys, page_after, read_page
+from server.core.commands.pages import END, KeyPage, count_keys, page_after, read_page
 from server.core.commands.slices import Parts, in_slices, run_parts
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.records.kinds import type_name
@@ -81,7 +81,7 @@ def _keys(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
     def steps() -> Steps:
         found: list[bytes] = []
-        page = Page([], 0)
+        page = KeyPage([], 0)
         while page.next_place < END:
             page = yield from page_after(services, page, database=sink.database)
             found += yield from matching(services, pattern, [client_key(key) for key in page.keys])
@@ -142,7 +142,7 @@ def _flush(services: Services, sink: Sink, number: int, args: list[bytes], datab
     layout_of(services)
 
     def steps() -> Steps:
-        page = Page([], 0)
+        page = KeyPage([], 0)
         while page.next_place < END:
             page = yield from page_after(services, page, database=database)
             if page.keys:

@@ -46,7 +46,7 @@ _SCANNED_CELLS = 10  # what it costs to look for a byte, for each byte of the ot
 _PIECE_BYTES = 256 << 10
 
 
-class Wanted(NamedTuple):
+class LcsOptions(NamedTuple):
     """The options of a call."""
 
     length: bool
@@ -63,7 +63,7 @@ class Match(NamedTuple):
     size: int
 
 
-def parse_options(words: list[bytes]) -> Wanted:
+def parse_options(words: list[bytes]) -> LcsOptions:
     """The options that follow the keys. Raises CommandError as Redis does."""
     flags: dict[bytes, bool] = {}
     match_bytes_min = 0
@@ -80,10 +80,10 @@ def parse_options(words: list[bytes]) -> Wanted:
         place += 1
     if b"LEN" in flags and b"IDX" in flags:
         raise CommandError("ERR If you want both the length and indexes, please just use IDX.")
-    return Wanted(b"LEN" in flags, b"IDX" in flags, match_bytes_min, b"WITHMATCHLEN" in flags)
+    return LcsOptions(b"LEN" in flags, b"IDX" in flags, match_bytes_min, b"WITHMATCHLEN" in flags)
 
 
-def lcs(one: bytes, other: bytes, wanted: Wanted) -> Generator[None, None, Value]:
+def lcs(one: bytes, other: bytes, wanted: LcsOptions) -> Generator[None, None, Value]:
     """The answer of LCS; pauses after each slice of its work. Raises CommandError for values that are too long."""
     if (len(one) + 1) * (len(other) + 1) * _CELL_BYTES > REDIS_BYTES_MAX:
         raise CommandError("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")

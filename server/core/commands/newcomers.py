@@ -103,7 +103,7 @@ class Newcomer:
             )
 
     def check_version(self, services: Services, layout: Layout) -> None:
-        """Raises CommandError if this node could not read what the members may write at any time (P9).
+        """Raises CommandError if this node could not read what the members may write at any time.
 
         What it has announced is kept here, so that a commit at this node knows it, too."""
         state = services.state

@@ -65,7 +65,7 @@ class Range(NamedTuple):
     owners: tuple[str, ...]
 
 
-class Page(NamedTuple):
+class KeyPage(NamedTuple):
     """Live keys, inner ones, in the order of their places, their types, and the place where the next page begins (END if
     there is none)."""
 
@@ -115,7 +115,7 @@ def read_page(
     rounds_max: int = 1 << 30,
     end_slot: int = SLOTS,
     database: int = EVERY_DATABASE,
-) -> Generator[Step, Any, Page]:
+) -> Generator[Step, Any, KeyPage]:
     """Live keys of a database from `place` up to a slot, about `limit`; fewer at the end, or when that takes more than so
     many rounds of questions. Raises CommandError without a quorum, and without a layout."""
     keys: list[bytes] = []
@@ -130,7 +130,7 @@ def read_page(
             if key_type != NONE:
                 keys.append(key)
                 types.append(key_type)
-    return Page(keys, place, tuple(types))
+    return KeyPage(keys, place, tuple(types))
 
 
 def read_heads(
@@ -140,7 +140,7 @@ def read_heads(
     change, none if the layout has changed meanwhile. Raises UnreadRange without a quorum, and CommandError without a
     layout."""
     layout = layout_of(services)
-    asked = record_questions.Page(
+    asked = record_questions.PageQuestion(
         place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[end_slot], limit, True, _asked_of(services, layout, database)
     )
     heads = yield from _page_of_range(services, layout, asked)
@@ -157,8 +157,8 @@ def _asked_of(services: Services, layout: Layout, database: int) -> int:
 
 
 def page_after(
-    services: Services, page: Page, end_slot: int = SLOTS, database: int = EVERY_DATABASE
-) -> Generator[Step, Any, Page]:
+    services: Services, page: KeyPage, end_slot: int = SLOTS, database: int = EVERY_DATABASE
+) -> Generator[Step, Any, KeyPage]:
     """The page after `page`, for commands that read all pages: it ends in a later turn, so that other clients are
     served."""
     turn = services.state.turn
@@ -170,7 +170,7 @@ def page_after(
 
 
 def _page_of_range(
-    services: Services, layout: Layout, asked: record_questions.Page
+    services: Services, layout: Layout, asked: record_questions.PageQuestion
 ) -> Generator[Step, Any, Heads | None]:
     """A page that ends at the latest where the owners change; None if the layout has changed meanwhile."""
     place = place_of(asked.start)
@@ -273,12 +273,12 @@ def _join(one: bytes | None, other: bytes | None) -> bytes | None:
 def _whole_page(
     services: Services, layout: Layout, part: Range, place: int, limit: int
 ) -> Generator[Step, Any, Heads | None]:
-    """A page of all records, dead ones included, in the form of the version before. Keys that share a place are always on
+    """A page of all records, dead ones included, in the form of the previous version. Keys that share a place are always on
     the same page."""
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
     asked = limit + 1
     while True:
-        content = record_questions.Page(start, end, asked, False)
+        content = record_questions.PageQuestion(start, end, asked, False)
         answers = yield services.questions.ask(_live_among(services, part.owners), PAGE, content)
         if services.state.layout is not layout:
             return None
@@ -349,7 +349,7 @@ def _agreed(services: Services, layout: Layout, partition: int, counts_of: dict[
 def _count_by_reading(services: Services, layout: Layout, partition: int, database: int) -> Generator[Step, Any, int]:
     first, last = layout.slot_range(partition)
     count = 0
-    page = Page([], first << HASH_BITS)
+    page = KeyPage([], first << HASH_BITS)
     while page.next_place < last + 1 << HASH_BITS:
         page = yield from page_after(services, page, last + 1, database)
         count += len(page.keys)

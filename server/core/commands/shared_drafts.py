@@ -83,7 +83,7 @@ class SharedDraft(Pending):
         present, other = clock_of(base), clock_of(record)
         return covers(present, other) and not covers(other, present)
 
-    def takes(self, sink: Sink, args: list[bytes]) -> bool:
+    def may_share(self, sink: Sink, args: list[bytes]) -> bool:
         """Whether a command may share the draft that has changes already."""
         config = self._services.state.config
         return (
@@ -181,7 +181,7 @@ def shared_draft(services: Services, sink: Sink, args: list[bytes], key_type: in
     pending = state.records.pending
     shared = pending.by_key.get(storage_key)
     if isinstance(shared, SharedDraft):
-        if shared.takes(sink, args):
+        if shared.may_share(sink, args):
             return shared
         pending.make([storage_key])
         record = state.records.get(storage_key)

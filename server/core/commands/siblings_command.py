@@ -107,7 +107,7 @@ def _document(layout: Layout, key: bytes, conflict: Conflict) -> documents.Docum
 
 
 def _text(data: bytes) -> str | documents.Document:
-    """Bytes in a document: text if they are UTF-8, else {"base64": …} (DESIGN §7)."""
+    """Bytes in a document: text if they are UTF-8, else {"base64": …}."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -36,7 +36,7 @@ _CELLS_MAX = 1 << 20  # of GET: a short command could ask for so many that the n
 _BLANKS = b" \t\n\v\f\r"
 
 
-class Wanted(NamedTuple):
+class SortOptions(NamedTuple):
     """The options of a call. `limit` is negative for all elements."""
 
     by: bytes | None
@@ -52,9 +52,9 @@ class Wanted(NamedTuple):
         return self.by is None or b"*" in self.by
 
 
-def parse_options(words: list[bytes], may_store: bool) -> Wanted:
+def parse_options(words: list[bytes], may_store: bool) -> SortOptions:
     """The options that follow the key. Raises CommandError as Redis does."""
-    wanted = Wanted(None, (), 0, -1, is_descending=False, is_alphabetic=False)
+    wanted = SortOptions(None, (), 0, -1, is_descending=False, is_alphabetic=False)
     gets: list[bytes] = []
     place = 0
     while place < len(words):
@@ -97,7 +97,7 @@ def number_of(text: bytes) -> float:
     return number
 
 
-def weights_of(elements: Sequence[bytes], values: Sequence[bytes | None], wanted: Wanted) -> list[Any]:
+def weights_of(elements: Sequence[bytes], values: Sequence[bytes | None], wanted: SortOptions) -> list[Any]:
     """What the elements are ordered by, `values` being what BY has found: first a weight, then the element itself."""
     if wanted.is_alphabetic:
         if wanted.by is None:
@@ -108,7 +108,7 @@ def weights_of(elements: Sequence[bytes], values: Sequence[bytes | None], wanted
     ]
 
 
-def cut(size: int, wanted: Wanted) -> slice:
+def cut(size: int, wanted: SortOptions) -> slice:
     """The elements that LIMIT leaves of so many."""
     start = min(max(wanted.start, 0), size)
     limit = min(max(wanted.limit, -1), size)
@@ -132,7 +132,7 @@ def in_order(weights: list[Any], is_descending: bool) -> Generator[None, None, l
     return ordered
 
 
-def _elements_of(services: Services, view: View, wanted: Wanted) -> Generator[Step, Any, list[bytes]]:
+def _elements_of(services: Services, view: View, wanted: SortOptions) -> Generator[Step, Any, list[bytes]]:
     """The elements of a list or a set, or of a sorted set in the order of their scores."""
     pairs: list[tuple[float, bytes]] = []
     unpaused = 0
@@ -171,7 +171,7 @@ def _looked_up(
     return found
 
 
-def _sorted(services: Services, sink: Sink, key: bytes, wanted: Wanted) -> Steps:
+def _sorted(services: Services, sink: Sink, key: bytes, wanted: SortOptions) -> Steps:
     (view,) = yield gather(services, [key])
     if view.key_type not in (NONE, LIST, SET, ZSET):
         raise CommandError(WRONGTYPE)
@@ -212,7 +212,7 @@ def _store(services: Services, destination: bytes, columns: list[list[bytes | No
 
 
 def _ordered(
-    services: Services, database: int, elements: list[bytes], wanted: Wanted
+    services: Services, database: int, elements: list[bytes], wanted: SortOptions
 ) -> Generator[Step, Any, list[bytes]]:
     """The elements in the order that is asked for."""
     values: Sequence[bytes | None] = elements

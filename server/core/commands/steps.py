@@ -38,7 +38,7 @@ class KeyRead(Sink):
     """The read of a key by whoever writes it next. Its result is the key's record, or None: the join of what a quorum holds
     and what this node holds by then.
 
-    Whoever decides and writes in `take` therefore sees every write that this coordinator has taken. A damaged record here
+    So whoever decides and writes in `read_ended` sees every write that this coordinator has accepted. A damaged record here
     is mended first. While a command of several turns changes the key, the read waits for it.
     """
 
@@ -48,7 +48,7 @@ class KeyRead(Sink):
         self.key = key
         self.storage_key = storage_key_of(key)
 
-    def take(self, result: bytes | ErrorReply | None) -> None:
+    def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """The result, or an error. Called once."""
         raise NotImplementedError
 
@@ -57,13 +57,15 @@ class KeyRead(Sink):
         services, storage_key, state = self.services, self.storage_key, self.services.state
         if self.waits():
             return
-        if storage_key not in state.records.pending.by_key and is_damaged(services, storage_key, self.start, self.take):
+        if storage_key not in state.records.pending.by_key and is_damaged(
+            services, storage_key, self.start, self.read_ended
+        ):
             return
         try:
             plan = services.route(self.key).read_plan
             start_shared(state, services.reads, plan, storage_key, _found, self, 0)
         except CommandError as error:
-            self.take(error.reply)
+            self.read_ended(error.reply)
 
     def waits(self) -> bool:
         """Whether a command holds the key, so that the read begins when that is over."""
@@ -83,7 +85,7 @@ class KeyRead(Sink):
             result = self.joined(record)
         except DamagedRecord as error:
             result = damaged_here(self.services.state.member.name, error)
-        self.take(result)
+        self.read_ended(result)
 
     def joined(self, record: bytes | None) -> bytes | None:
         """The join of what a quorum holds and what this node holds."""
@@ -92,7 +94,7 @@ class KeyRead(Sink):
     def answer(self, number: int, reply: Reply) -> None:
         """There is no quorum."""
         assert isinstance(reply, ErrorReply), "a record comes by `found`"
-        self.take(reply)
+        self.read_ended(reply)
 
 
 def _found(record: bytes | None, sink: Sink, now_ms: int) -> None:
@@ -123,7 +125,7 @@ class KeyCommand(KeyRead):
         unexpected, changes = services.state.unexpected, services.state.records.changes
         services.state.procedures += 1
         try:
-            refusal = services.relays.begin_step(self._sink)
+            refusal = services.relays.renew_or_refuse(self._sink)
             if unexpected.planted:
                 unexpected.pass_by("procedure command")
             if refusal is not None:
@@ -140,12 +142,12 @@ class KeyCommand(KeyRead):
                 raise
             self._end(unexpected.contain(error, changes, "command", "unwritten", self._sink, self._number))
 
-    def take(self, result: bytes | ErrorReply | None) -> None:
+    def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """The read has ended: decides."""
         unexpected, changes = self.services.state.unexpected, self.services.state.records.changes
         reply: Reply | None
         try:
-            refusal = self.services.relays.begin_step(self._sink)
+            refusal = self.services.relays.renew_or_refuse(self._sink)
             if refusal is not None:
                 reply = refusal
             elif isinstance(result, ErrorReply):
@@ -200,10 +202,10 @@ class _StepRead(KeyRead):
         """The step."""
         reads = self.services.reads
         if self.storage_key in reads.quorum_records:
-            self.take(self.joined(reads.quorum_records[self.storage_key]))
+            self.read_ended(self.joined(reads.quorum_records[self.storage_key]))
         elif reads.missing is not None:
             reads.missing.append(self.key)
-            self.take(ErrorReply.of(NOT_READ))
+            self.read_ended(ErrorReply.of(NOT_READ))
         else:
             self.start()
 
@@ -211,7 +213,7 @@ class _StepRead(KeyRead):
         """As of any read, unless the command does not wait."""
         return self._waits and super().waits()
 
-    def take(self, result: bytes | ErrorReply | None) -> None:
+    def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """The result of the step."""
         self._procedure.resume(result)
 

@@ -81,8 +81,8 @@ def reader(
     of_view: Callable[[View, Sink, int], Reply | None] | None = None,
 ) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of a command that reads the key at `place` among its arguments; `finish` makes the reply from the
-    record, or gives it to the sink later and returns None. `of_view` does the same with what earlier commands of a step
-    have changed (transactions/kept_drafts.py); without it the record is made first."""
+    record, or gives it to the sink later and returns None. `of_view` does the same with what earlier commands of the same
+    atomic run have changed (transactions/kept_drafts.py); without it the record is made first."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         key = args[place]

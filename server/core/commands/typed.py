@@ -18,7 +18,7 @@ It would save two of the six messages and a third of the CPU of an INCR (410 ins
 uncompiled process). But a node cannot know alone that there was no break. A peer whose link to it fails for a moment sends
 a write to the next owner, who acknowledges it together with the third one. This node hears of it only with the hint, and
 would answer a second INCR with the same number. That needs a lease from every member, as a stable coordinator of
-conditional commands will have one (DESIGN §16).
+conditional commands will have one.
 
 New kinds of entries are written only once every member of the layout has announced that it reads them
 (protocol/peer_versions.py): an older node would take such a record for damaged.
@@ -44,7 +44,7 @@ from server.core.records.draft import Draft
 from server.core.records.kinds import NONE, type_name
 from server.core.records.slicing import SLICE_CHANGES, Slices, run_through
 from server.core.records.views import View
-from server.core.requests.draft_keeper import DraftKeeper
+from server.core.requests.draft_table import DraftTable
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
@@ -97,7 +97,7 @@ def reading(
 ) -> Handler:
     """Returns the handler of a command that reads the key at `place` among its arguments. `check` raises CommandError for
     arguments that are wrong whatever the key holds. `sees_changes` says of its arguments whether it can read a draft that
-    earlier commands of a step have changed (transactions/kept_drafts.py), and asks it for little."""
+    earlier commands of the same atomic run have changed (transactions/kept_drafts.py), and asks it for little."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         check(args)
@@ -218,15 +218,15 @@ class _Update:
 
     def steps(self, services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
         """Runs the command."""
-        keeper = services.writes.keeper
-        if keeper is None and services.state.noted is None and self._shares(args):
+        table = services.writes.draft_table
+        if table is None and services.state.noted is None and self._shares(args):
             record = yield read_here(services, args[1], shares=True)
             shared = shared_draft(services, sink, args, self._key_type, record)
             return self._change_shared(shared, sink, number, args)
-        if keeper is not None and (self._shares(args) or self._amends):
-            kept = keeper.draft_for(sink, args)
+        if table is not None and (self._shares(args) or self._amends):
+            kept = table.draft_for(sink, args)
             if kept is not None:
-                return self._change_kept(keeper, kept, sink, args)
+                return self._change_kept(table, kept, sink, args)
         for _ in range(ATTEMPTS_MAX):
             record = yield read_here(services, args[1], self._waits)
             draft = Draft(record, services.state.time_ms, self._key_type)
@@ -258,17 +258,17 @@ class _Update:
         shared.add(sink, number, reply, args, self._deletes)
         return None
 
-    def _change_kept(self, keeper: DraftKeeper, draft: Draft, sink: Sink, args: list[bytes]) -> Reply:
-        """Changes a draft that earlier commands of a step have changed."""
+    def _change_kept(self, table: DraftTable, draft: Draft, sink: Sink, args: list[bytes]) -> Reply:
+        """Changes a draft that earlier commands of the same atomic run have changed."""
         try:
             self._check_type(draft, args, sink)
             reply = reply_now(self._function(draft, args, sink))
         except CommandError:
             raise
         except Exception:
-            keeper.fail()
+            table.fail()
             raise
-        keeper.changed(args, self._deletes)
+        table.changed(args, self._deletes)
         return reply
 
     def _check_type(self, draft: Draft, args: list[bytes], sink: Sink) -> None:

@@ -134,9 +134,9 @@ def gather(services: Services, keys: list[bytes]) -> Step:
 
 
 def gather_in_batches(
-    services: Services, keys: list[bytes], take: Callable[[list[View]], Slices[None]]
+    services: Services, keys: list[bytes], add: Callable[[list[View]], Slices[None]]
 ) -> Generator[Step, Any, None]:
-    """Reads keys, some at a time, and gives `take` their views, in their order.
+    """Reads keys, some at a time, and gives `add` their views, in their order.
 
     As `gather`, the batches are bounded in bytes: the first one is small, and one may have twice as many keys as the one
     before if that had little.
@@ -147,7 +147,7 @@ def gather_in_batches(
         place += count
         size = sum([len(view.base or b"") for view in views])
         count = max(1, count // 2) if size > bytes_max // 4 else min(2 * count, _BATCH_MAX)
-        yield from in_slices(services, take(views))
+        yield from in_slices(services, add(views))
 
 
 def replace(services: Services, key: bytes, record: bytes, only_if_absent: bool = False) -> Step:
@@ -182,7 +182,7 @@ def content_of(view: View) -> Slices[bytes]:
     if isinstance(view, Draft) and view.base is None:
         return (yield from view.record_in_slices(_NOBODY, 0))
     draft = Draft(None, view.now_ms, view.key_type)
-    yield from take_over(draft, view)
+    yield from copy_view(draft, view)
     return (yield from draft.record_in_slices(_NOBODY, 0))
 
 
@@ -196,7 +196,7 @@ def content_with(key_type: int, items: Iterable[tuple[bytes, bytes]], now_ms: in
     return (yield from content_of(draft))
 
 
-def take_over(draft: Draft, view: View) -> Slices[None]:
+def copy_view(draft: Draft, view: View) -> Slices[None]:
     """Makes a draft show what a view shows, and nothing else."""
     draft.clear()
     sketches = view.sketches()
@@ -240,7 +240,7 @@ def _replace(draft: Draft, args: list[bytes], sink: Sink) -> Slices[Reply]:
     if view.key_type == NONE:  # it has expired on its way
         draft.clear()
     else:
-        yield from take_over(draft, view)
+        yield from copy_view(draft, view)
     return resp.integer(1)
 
 

@@ -76,14 +76,16 @@ def _more(services: Services, wanted: int, least: int, since_ms: int, timeout_ms
     end_ms = began_ms + (timeout_ms or NEVER_MS)
     pause_ms = PAUSE_MS_MIN
     while True:
-        copies, is_open = yield from copies_of(services, since_ms, began_ms, end_ms)
+        copies, is_open = yield from confirmed_copies(services, since_ms, began_ms, end_ms)
         if copies >= wanted or not is_open or state.now_ms >= end_ms:
             return resp.integer(max(copies, least, 1) - 1)
         yield services.timers.sleep_until(min(state.now_ms + pause_ms, end_ms))
         pause_ms = min(2 * pause_ms, PAUSE_MS_MAX)
 
 
-def copies_of(services: Services, since_ms: int, until_ms: int, end_ms: int) -> Generator[Step, Any, tuple[int, bool]]:
+def confirmed_copies(
+    services: Services, since_ms: int, until_ms: int, end_ms: int
+) -> Generator[Step, Any, tuple[int, bool]]:
     """On how many replicas all writes of a period are, as far as all members know, and whether there may be more soon."""
     state = services.state
     if state.layout is None:

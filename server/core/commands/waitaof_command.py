@@ -25,7 +25,14 @@ from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.shapes import session_of
 from server.core.commands.spec import ALONE, CommandSpec
-from server.core.commands.wait_command import NEVER_MS, PAUSE_MS_MAX, PAUSE_MS_MIN, begin_wait, copies_of, timeout_of
+from server.core.commands.wait_command import (
+    NEVER_MS,
+    PAUSE_MS_MAX,
+    PAUSE_MS_MIN,
+    begin_wait,
+    confirmed_copies,
+    timeout_of,
+)
 from server.core.messages.questions import SYNCED, Synced
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
@@ -65,7 +72,7 @@ def _disks(services: Services, wanted: int, least: int, since_ms: int, timeout_m
     marks: dict[str, Synced] = {}  # what the members answered once so many replicas had the writes
     while True:
         if copies < wanted and is_open:
-            more, is_open = yield from copies_of(services, since_ms, began_ms, end_ms)
+            more, is_open = yield from confirmed_copies(services, since_ms, began_ms, end_ms)
             if more > copies or not marks:
                 copies, marks = max(more, least), {}
         members = [member.id for member in state.layout.members] if state.layout is not None else []

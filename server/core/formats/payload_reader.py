@@ -41,25 +41,25 @@ class _Reader:
         self.bytes_left = bytes_max
         self.pace = Pace()
 
-    def take(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         """The next bytes."""
         end = self.place + size
         if end > len(self.body):
             raise ValueError("the payload ends too early")
-        taken = self.body[self.place : end]
+        found = self.body[self.place : end]
         self.place = end
-        return taken
+        return found
 
     def length(self) -> int:
         """A length, or any other number of up to 64 bits."""
-        first = self.take(1)[0]
+        first = self.read(1)[0]
         if first < 0x40 or first >= 0xC0:
             return first & 0x3F
         if first < 0x80:
-            return (first & 0x3F) << 8 | self.take(1)[0]
+            return (first & 0x3F) << 8 | self.read(1)[0]
         if first > 0x81:
             raise ValueError("a length has an unknown form")
-        return int.from_bytes(self.take(4 if first == 0x80 else 8), "big")
+        return int.from_bytes(self.read(4 if first == 0x80 else 8), "big")
 
     def string(self) -> Slices[bytes]:
         """Returns a string that becomes an item or a part of one."""
@@ -76,14 +76,14 @@ class _Reader:
             yield
         first = self.body[self.place] if self.place < len(self.body) else 0
         if first < 0xC0:
-            return self.take(self.length())
+            return self.read(self.length())
         self.place += 1
         if first <= 0xC2:
-            return b"%d" % int.from_bytes(self.take(1 << (first & 3)), "little", signed=True)
+            return b"%d" % int.from_bytes(self.read(1 << (first & 3)), "little", signed=True)
         if first > 0xC3:
             raise ValueError("a string has an unknown form")
         compressed_bytes, size = self.length(), self.length()
-        compressed = self.take(compressed_bytes)
+        compressed = self.read(compressed_bytes)
         if size > self.bytes_left:
             raise TooLarge
         return (yield from lzf.decompress(compressed, size, self.pace))
@@ -145,7 +145,7 @@ def load_libraries(payload: bytes, bytes_max: int) -> list[bytes]:
     """The texts of the libraries in a payload of FUNCTION DUMP. Raises PayloadError with Redis' text, or TooLarge."""
     reader, found = _Reader(payloads.unseal(payload), bytes_max), list[bytes]()
     while reader.place < len(reader.body):
-        if reader.take(1)[0] != payloads.FUNCTION:
+        if reader.read(1)[0] != payloads.FUNCTION:
             raise PayloadError("given type is not a function")
         try:
             found.append(run_through(reader.string()))
@@ -199,11 +199,11 @@ def _zset_of_texts(reader: _Reader) -> Slices[Value]:
     items: list[Pair] = []
     for _ in range(reader.length()):
         member = yield from reader.string()
-        size = reader.take(1)[0]
+        size = reader.read(1)[0]
         if size >= 0xFD:
             score: float | None = {0xFF: -inf, 0xFE: inf}.get(size)
         else:
-            score = double_of(reader.take(size))
+            score = double_of(reader.read(size))
         items.append((member, _score(score)))
     return Value(ZSET, b"", items, {})
 
@@ -212,7 +212,7 @@ def _zset_2(reader: _Reader) -> Slices[Value]:
     items: list[Pair] = []
     for _ in range(reader.length()):
         member = yield from reader.string()
-        score: float = _DOUBLE.unpack(reader.take(8))[0]
+        score: float = _DOUBLE.unpack(reader.read(8))[0]
         items.append((member, _score(score)))
     return Value(ZSET, b"", items, {})
 
@@ -266,7 +266,7 @@ def _filled(node: bytes) -> bytes:
 
 def _expiring_hash(reader: _Reader, is_relative: bool) -> Slices[Value]:
     """Field expiries of 7.4: relative to the first one, plus 1; 0 for never."""
-    base_ms = int.from_bytes(reader.take(8), "little") - 1 if is_relative else 0
+    base_ms = int.from_bytes(reader.read(8), "little") - 1 if is_relative else 0
     items: list[Pair] = []
     expiries_ms: dict[bytes, int] = {}
     for _ in range(reader.length()):
@@ -281,7 +281,7 @@ def _expiring_hash(reader: _Reader, is_relative: bool) -> Slices[Value]:
 def _expiring_listpack(reader: _Reader, has_first: bool) -> Slices[Value]:
     """A listpack of fields, values and expiries in ms since 1970, 0 for never."""
     if has_first:
-        reader.take(8)
+        reader.read(8)
     strings = yield from reader.entries(listpack.unpack)
     if len(strings) % 3:
         raise ValueError("a listpack ends within a field")

@@ -27,7 +27,7 @@ from server.core.messages.asking import flattened
 from server.core.messages.exchange_questions import ABSORB
 from server.core.messages.record_questions import HOLDS, Sums
 from server.core.records.versions import DamagedRecord
-from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_page, rest_of, split
+from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_ranges, rest_of, split
 from server.core.ring.layout import Layout
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
@@ -113,7 +113,7 @@ class Cleanup:
         yield from self._background.spend(BATCH_KEYS)
         if self._state.layout is not layout:
             return []
-        page = read_page(self._state.records, ranges)
+        page = read_ranges(self._state.records, ranges)
         if page.gap_end:  # the engine cannot read there: the scrub mends what others have, and a later round repeats
             self._state.cleanup_due = True
             first_slot, last_slot = layout.slot_range(partition)

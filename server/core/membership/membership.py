@@ -15,10 +15,11 @@ every phase of a change waits for: has this node adopted exactly this document, 
 began under an earlier one?
 
 A node that opens a link tells the version of its layout. If it is no member by this node's layout and its own layout is
-older, it is told that it has been removed (GONE). Its records and hints are refused, because they may be old (P7). Its
-layout is accepted: it may be newer, and two sides of a partition may each have members that the other side does not know.
-A node that finds itself removed has *left*: it has no layout any more, and a mark on its disk says so. If it is joined
-again, it first deletes everything that it stored as a member, because the cluster may have collected tombstones since.
+older, it is told that it has been removed (GONE). Its records and hints are refused, because they may be old, and would
+bring back what was deleted since (P7). Its layout is accepted: it may be newer, and two sides of a partition may each
+have members that the other side does not know. A node that finds itself removed has *left*: it has no layout any more,
+and a mark on its disk says so. If it is joined again, it first deletes everything that it stored as a member, because the
+cluster may have collected tombstones since.
 """
 
 from __future__ import annotations
@@ -254,9 +255,9 @@ class Membership:
         state.adopt(layout)
         self._known_ms = {node: since_ms for node, since_ms in self._known_ms.items() if node in state.members}
         self.views.forget_strangers()
-        self._adopted_number = state.number()
+        self._adopted_number = state.next_number()
         if before is not None and _loses_some(before, layout, state.id):
-            state.renew_actor()  # cleanup deletes records with the actor's dots from now on (P2)
+            state.renew_actor()  # an actor must know all its dots (P2): cleanup will delete records that have some
         self._notify_listeners()
 
     # --- leaving
@@ -272,7 +273,7 @@ class Membership:
         state.records.put_document(_LAYOUT, None)
         state.records.put_document(_LEFT, json.dumps([cluster, epoch]).encode())
         state.leave()
-        state.renew_actor()  # if it is joined again, it deletes the records that it had written (P2)
+        state.renew_actor()  # an actor must know all its dots (P2): if this node is joined again, it deletes its records
         self._known_ms = {}
         self._note_left(cluster, epoch)
         self._notify_listeners()

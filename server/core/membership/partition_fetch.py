@@ -36,7 +36,7 @@ from server.core.work.questions import Answers, Questions
 _BATCH_PARTITIONS = 16  # partitions of one exchange; if its peer is lost, the batches before it stay recorded
 
 
-class Progress(NamedTuple):
+class FetchProgress(NamedTuple):
     """The progress of a fetch. `keys_missing` counts only partitions that are not complete."""
 
     partitions: int
@@ -94,7 +94,7 @@ class PartitionFetch:
         trees = self._state.records.trees
         return trees.keys_in(trees.span_of(layout.partitions, partition))
 
-    def progress(self, layout: Layout) -> Progress:
+    def progress(self, layout: Layout) -> FetchProgress:
         """Counts partitions and keys, for operators."""
         done = keys = missing = 0
         for partition in self.equal:
@@ -104,7 +104,7 @@ class PartitionFetch:
                 done += 1
             else:
                 missing += max(0, self.expected_keys.get(partition, 0) - here)
-        return Progress(len(self.equal), done, keys, missing)
+        return FetchProgress(len(self.equal), done, keys, missing)
 
     # --- the work
 

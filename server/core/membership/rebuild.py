@@ -19,8 +19,10 @@ begins the repair once all conditions but the last have been true for `HOLD_MS`:
     no store of this node was set aside within a day         a disk that fails again and again needs an operator
     all that has been true for `HOLD_MS`                     by then a node that failed is known to be down
     then a repair of all that this node owns has succeeded   the others hold all that can be read here
-    no write that was answered is on this node alone, and    a client may have asked for W=1 by itself, whatever the
-      no hint was kept meanwhile                              layout's W is
+    no write that is over here is on this node alone: not    a client may have asked for W=1 by itself, whatever the
+      one answered at W=1 or with an error, and none that     layout's W is; a write that was answered with an error
+      another node answers (a covered write, writes.py);      may survive; and another owner answers a covered write
+      and no hint was kept meanwhile                          without this node
 
 Then the process sets the store aside and begins an empty one, under a new actor, as it does for a directory that was set
 back (rollback.py), and the node fetches everything (filling.py). The status shows the first condition that is not true.
@@ -46,7 +48,7 @@ from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
 POLL_MS = 1000  # from one check of the conditions to the next
-CONFIRMED_POLL_MS, CONFIRMED_POLLS = 5, 200  # how often, and how many times, it looks for a turn without such writes
+CONFIRMED_POLL_MS, CONFIRMED_POLLS = 5, 200  # how often, and how many times, it checks the last condition
 RETRY_MS = 60_000  # at least, from the start of a repair to the start of the next
 
 
@@ -63,7 +65,8 @@ class Rebuild:
         rollback: RollbackDetector,
         holds_only_copy: Callable[[], bool],
     ) -> None:
-        """`holds_only_copy` says whether some write that was answered is on this node alone, as far as it knows."""
+        """`holds_only_copy` says whether a write that is over here (see the table) is on this node alone, as far as it
+        knows."""
         self._state = state
         self._questions = questions
         self._background = background
@@ -100,7 +103,7 @@ class Rebuild:
                 task = self._start_repair()
 
     def _give_up_store(self) -> Steps:
-        """Has the store set aside, in a turn in which each write that was answered is on another node, too.
+        """Has the store set aside, in a turn in which each write that is over here is on another node, too.
 
         Under load some writes are always on their way. So it looks often, before all conditions are checked anew.
         """
@@ -108,7 +111,7 @@ class Rebuild:
             if not self._holds_only_copy() and not self._state.hints.total:
                 self._state.rebuild_reason = DAMAGED
                 return None
-            self.waits_for = "another owner to confirm the writes that clients made with W=1"
+            self.waits_for = "another owner to confirm writes that are on this node alone so far"
             yield self._background.sleep(CONFIRMED_POLL_MS)
         return None
 

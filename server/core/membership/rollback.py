@@ -1,4 +1,4 @@
-"""Detects that the data directory of a node was set back to an older copy (P2, P7).
+"""Detects that the data directory of a node was set back to an older copy.
 
 The problem. If the directory of a node is replaced by a copy of yesterday, its store has records that the cluster has
 since deleted, and whose tombstones it has since collected. As one of their owners the node would bring all of them back.

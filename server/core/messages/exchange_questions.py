@@ -88,7 +88,7 @@ class ListAnswer(NamedTuple):
     """By storage key: what is stored in some ranges up to the key `cut`, or up to their end if that is empty.
 
     With `has_records` (mode r) these are records, UNREADABLE for a damaged one; else their checksums. With a `gap_end`
-    there is nothing: the engine cannot read the ranges up to there. An empty `gap_end`, of the version before, does not
+    there is nothing: the engine cannot read the ranges up to there. An empty `gap_end`, of the previous version, does not
     say up to where.
     """
 

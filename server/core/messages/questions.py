@@ -56,7 +56,7 @@ class Partitions(NamedTuple):
     partitions: list[int]
 
 
-class Job(NamedTuple):
+class RepairJob(NamedTuple):
     """A job of a repair task (jobs.py), and whether to continue or to stop it."""
 
     epoch: int
@@ -141,11 +141,11 @@ def _partitions(items: Reader) -> list[int]:
     return [items.integer(SLOTS - 1) for _ in range(items.left())]
 
 
-def _job(items: Reader) -> Job:
-    return Job(items.epoch(), items.text(NAME_BYTES_MAX), items.word((b"go", b"stop")), _partitions(items))
+def _job(items: Reader) -> RepairJob:
+    return RepairJob(items.epoch(), items.text(NAME_BYTES_MAX), items.word((b"go", b"stop")), _partitions(items))
 
 
-def _job_items(job: Job) -> list[bytes]:
+def _job_items(job: RepairJob) -> list[bytes]:
     return [as_item(job.epoch), job.name.encode(), job.action, *map(as_item, job.partitions)]
 
 
@@ -200,7 +200,7 @@ Document = dict[str, Any]
 STATUS: Final[Question[None, Document]] = Question(
     b"STATUS", lambda _: [], lambda items: None, write_document, json_answer(shapes.STATUS)
 )
-REPAIR: Final[Question[Job, Document]] = Question(b"REPAIR", _job_items, _job, write_document, _job_answer)
+REPAIR: Final[Question[RepairJob, Document]] = Question(b"REPAIR", _job_items, _job, write_document, _job_answer)
 TASKS: Final[Question[TaskQuery, list[Document]]] = Question(
     b"TASKS", _task_query_items, _task_query, write_document, json_answer(shapes.TASKS)
 )

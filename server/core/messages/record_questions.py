@@ -44,7 +44,7 @@ _COUNT: Final = Struct(">8sII")  # a KeyCount
 # --- pages of keys (page_answers.py)
 
 
-class Page(NamedTuple):
+class PageQuestion(NamedTuple):
     """Asks for about `limit` keys of a range of storage keys; `live`: only those that may be live, of one database or of
     all."""
 
@@ -55,11 +55,11 @@ class Page(NamedTuple):
     database: int = EVERY_DATABASE
 
 
-def _page(items: Reader) -> Page:
+def _page(items: Reader) -> PageQuestion:
     start, end = range_in(items)
     limit = items.integer(1 << 40, 1)
     live = items.left() > 0 and items.word((LIVE,)) == LIVE
-    return Page(start, end, limit, live, _database(items))
+    return PageQuestion(start, end, limit, live, _database(items))
 
 
 def _database(items: Reader) -> int:
@@ -67,7 +67,7 @@ def _database(items: Reader) -> int:
     return items.integer(DATABASES - 1) if items.left() else EVERY_DATABASE
 
 
-def _page_items(page: Page) -> list[bytes]:
+def _page_items(page: PageQuestion) -> list[bytes]:
     items = [page.start, page.end, b"%d" % page.limit]
     if not page.live:
         return items

@@ -1,4 +1,4 @@
-"""The JSON documents of the operator's commands (DESIGN §7): dictionaries made from the services of a node.
+"""The JSON documents of the operator's commands: dictionaries made from the services of a node.
 
 The documents of `cluster status` and `cluster plan` are in status.py and planning.py.
 """

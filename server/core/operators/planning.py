@@ -16,7 +16,7 @@ from server.core.operators.documents import natural
 from server.core.operators.sizes import Sizes
 from server.core.ring.change import JOIN, LEAVE, READ_QUORUM, REMOVE, REPLACE, WEIGHT, WRITE_QUORUM, ZONE, Change
 from server.core.ring.layout import TRANSFER, Layout
-from server.core.ring.preview import Move, moves, preview, zone_violations
+from server.core.ring.preview import PartitionMove, moves, preview, zone_violations
 from server.core.ring.quorum_change import remark_on
 
 Document = dict[str, Any]
@@ -95,7 +95,7 @@ def plan(present: Layout, following: Layout, changes: Sequence[Change], sizes: S
     } | {**_quorums(present, following), **_copies(present, following), **_now(present)}
 
 
-def _move(move: Move, names: Mapping[str, str], sizes: Sizes) -> Document:
+def _move(move: PartitionMove, names: Mapping[str, str], sizes: Sizes) -> Document:
     return {
         "from": names.get(move.source, move.source),
         "to": names.get(move.target, move.target),
@@ -109,7 +109,7 @@ def _by_names(move: Document) -> tuple[list[str | int], list[str | int]]:
     return natural(move["from"]), natural(move["to"])
 
 
-def eta_s(moved: Sequence[Move], sizes: Sizes, config: Config) -> int:
+def eta_s(moved: Sequence[PartitionMove], sizes: Sizes, config: Config) -> int:
     """The seconds until the node that gets the most has it, at the present pace; 0 if nothing moves."""
     keys: dict[str, int] = {}
     for move in moved:

@@ -1,4 +1,4 @@
-"""`cluster status`: one verdict, one sentence that says what is wrong and what to type, then the nodes (DESIGN §7).
+"""`cluster status`: one verdict, one sentence that says what is wrong and what to type, then the nodes.
 
 Theory. A status is for an operator who was woken at night. The verdict is about requests, not about machines: unavailable
 if some partition cannot reach its quorums, degraded if all can but a node is missing. A change of members does not alter

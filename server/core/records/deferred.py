@@ -97,7 +97,7 @@ class DeferredPatches:
         if len(found.patches) >= ROWS_MAX:  # the store may have made its rows a record meanwhile (FoldedStore.reduce)
             return False
         clock = clock_of_result(patch)
-        if not covers(clock, found.clock) or not self._folded.takes(key, [*uncommitted, patch], found.size_bytes):
+        if not covers(clock, found.clock) or not self._folded.may_add(key, [*uncommitted, patch], found.size_bytes):
             return False
         if key not in self.by_key:
             self._cache.drop(key)

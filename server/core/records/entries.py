@@ -1,6 +1,6 @@
 """Records of entries: the bytes of a record that holds more than plain values and tombstones.
 
-Theory. A record is a clock and a set of dotted entries (DESIGN §15). An entry has a kind (kinds.py), a field, a dot, an
+Theory. A record is a clock and a set of dotted entries. An entry has a kind (kinds.py), a field, a dot, an
 expiry and a payload. Its identity is (dot, kind, field): one command makes one dot, also for several fields. A record
 that has only values and tombstones has the layout of plain records (versions.py). Any other record has the layout
 below. So the layout follows from the content, and equal records are equal bytes.

@@ -224,13 +224,13 @@ class FoldedStore:
         if record is None or base is None or (rows is not None and rows.count >= ROWS_MAX):
             return False
         patch = patches.of(key, base, record)
-        if patch is None or not self.takes(key, [patch], len(base)):
+        if patch is None or not self.may_add(key, [patch], len(base)):
             return False
         del writes[key]
         self._put_row(writes, key, patch)
         return True
 
-    def takes(self, key: bytes, patches: Sequence[bytes], base_bytes: int) -> bool:
+    def may_add(self, key: bytes, patches: Sequence[bytes], base_bytes: int) -> bool:
         """Whether patches may become rows of a record that had so many bytes before the last of them."""
         rows = self._rows.get(key)
         if rows is None and self._whole is not None and key not in self._whole:

@@ -235,7 +235,7 @@ class Records:
 
     def merge_all(self, pairs: list[bytes]) -> None:
         """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord; then the
-        records before the damaged one stay merged, which does no harm (P3)."""
+        records before the damaged one stay merged: to merge them again changes nothing (P3)."""
         cache, writes, trees, prepared = self.cache, self.writes, self.trees, self.prepared
         is_fetched = len(pairs) == 2
         index: i64 = 0
@@ -335,7 +335,7 @@ class Records:
         return is_deferred
 
     def remove(self, key: bytes) -> None:
-        """Removes a record with this turn's batch. The caller knows that this is safe (P7, P8). Raises DamagedRecord."""
+        """Removes a record that the owners hold (P8), and whose end revives nothing (P7). Raises DamagedRecord."""
         old = self.get(key)
         if old is not None:
             self.changes += 1

@@ -1,4 +1,4 @@
-"""The hash tree (Merkle tree) over the records of this node, updated with every write (DESIGN §9; Dynamo, section 4.7).
+"""The hash tree (Merkle tree) over the records of this node, updated with every write (Dynamo, section 4.7).
 
 Theory. The position of a record in the key space is its slot, then the hash of its key. The first bits of the position
 divide the key space into 2**leaf_bits *leaves*. A leaf is the XOR of the checksums of its records. So a write costs two

@@ -236,7 +236,7 @@ def pruned(record: bytes) -> bytes:
 
 
 def merge(one: bytes | None, other: bytes | None) -> bytes | None:
-    """Returns the merge of two records (P3). If it equals one of the arguments, returns that same object."""
+    """Returns the merge of two records, the same in any order (P3). If it equals an argument, returns that same object."""
     if one is None:
         return other
     if other is None or ((newer := _newer_of_one_writer(one, other)) is None and one == other):

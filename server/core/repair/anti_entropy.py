@@ -17,9 +17,9 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.records.trees import Span, Trees
-from server.core.repair.differences import Difference, How
+from server.core.repair.differences import How, LeafDifference
 from server.core.repair.exchange import FANOUT, Exchange, Outcome, PeerLost
-from server.core.repair.exchange_answers import parts_of
+from server.core.repair.exchange_answers import equal_spans
 from server.core.ring.layout import Layout
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
@@ -63,7 +63,7 @@ class _Round:
         self.exchange = exchange
         self.outcome = outcome
         self.dropped_hints = dropped_hints  # for that peer, when the comparison began
-        self.remaining: list[Difference] = []
+        self.remaining: list[LeafDifference] = []
 
 
 class AntiEntropy:
@@ -164,8 +164,8 @@ class AntiEntropy:
         spans = shared_spans(layout, state.records.trees, state.id, peer, holders)
         for difference in (yield from exchange.compare(spans))[::-1]:
             # A range that is empty on one side may take long: in parts, other peers get their turns in between.
-            parts = [difference.span] if difference.how is How.OPEN else parts_of(difference.span, FANOUT)
-            found.remaining += [Difference(part, difference.how) for part in parts[::-1]]
+            parts = [difference.span] if difference.how is How.OPEN else equal_spans(difference.span, FANOUT)
+            found.remaining += [LeafDifference(part, difference.how) for part in parts[::-1]]
         self._rounds[peer] = found
         self._end_if_done(peer, found)
 

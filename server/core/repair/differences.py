@@ -21,7 +21,7 @@ class How(Enum):
     PUSH = "send all of it: nothing is stored there"
 
 
-class Difference(NamedTuple):
+class LeafDifference(NamedTuple):
     """A range of leaves in which two nodes differ."""
 
     span: Span
@@ -33,7 +33,7 @@ def leaves_in(span: Span) -> int:
     return span[1] - span[0]
 
 
-def has_same_how(one: Difference, other: Difference) -> bool:
+def has_same_how(one: LeafDifference, other: LeafDifference) -> bool:
     """Whether two differences are settled in the same way."""
     return one.how is other.how
 

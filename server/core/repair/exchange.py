@@ -40,7 +40,7 @@ from server.core.messages.exchange_questions import (
 )
 from server.core.records.trees import EMPTY, Span
 from server.core.records.versions import DamagedRecord
-from server.core.repair.differences import Difference, How, has_same_how, leaves_in, pop_batch
+from server.core.repair.differences import How, LeafDifference, has_same_how, leaves_in, pop_batch
 from server.core.repair.exchange_answers import (
     CHECKSUMS,
     LISTED_KEYS,
@@ -48,8 +48,8 @@ from server.core.repair.exchange_answers import (
     RECORDS,
     Range,
     absorb,
-    parts_of,
-    read_page,
+    equal_spans,
+    read_ranges,
     rest_of,
     split,
 )
@@ -130,17 +130,19 @@ class Exchange:
 
     # --- finding differences
 
-    def compare(self, spans: Sequence[Span]) -> Generator[Step, Any, list[Difference]]:
+    def compare(self, spans: Sequence[Span]) -> Generator[Step, Any, list[LeafDifference]]:
         """The ranges that differ between both sides; large ranges are compared in parts."""
-        found: list[Difference] = []
-        waiting = [part for span in spans for part in parts_of(span, -(-(span[1] - span[0]) // SPAN_LEAVES_MAX))][::-1]
+        found: list[LeafDifference] = []
+        waiting = [part for span in spans for part in equal_spans(span, -(-(span[1] - span[0]) // SPAN_LEAVES_MAX))][
+            ::-1
+        ]
         while waiting:
             batch = pop_batch(waiting, leaves_in, _HASHED_LEAVES_MAX)
             for span, hashes in zip(batch, (yield from self._hashes(batch, 1)), strict=True):
                 found += self._judge(span, hashes[0])
         return found
 
-    def settle(self, differences: Sequence[Difference]) -> Steps:
+    def settle(self, differences: Sequence[LeafDifference]) -> Steps:
         """Makes ranges equal that `compare` has found different."""
         stack = list(differences[::-1])
         while stack:
@@ -157,18 +159,18 @@ class Exchange:
             else:
                 yield from self._match(ranges, RECORDS if how is How.PULL else CHECKSUMS)
 
-    def _open(self, spans: list[Span]) -> Generator[Step, Any, list[Difference]]:
+    def _open(self, spans: list[Span]) -> Generator[Step, Any, list[LeafDifference]]:
         """The parts of `spans` that differ, in order; a span itself, as LIST, if that is cheaper than its parts."""
-        found: list[Difference] = []
+        found: list[LeafDifference] = []
         for span, hashes in zip(spans, (yield from self._hashes(spans, FANOUT)), strict=True):
-            parts: list[Difference] = []
-            for part, theirs in zip(parts_of(span, FANOUT), hashes, strict=True):
+            parts: list[LeafDifference] = []
+            for part, theirs in zip(equal_spans(span, FANOUT), hashes, strict=True):
                 parts += self._judge(part, theirs)
             many = self._trees.keys_in(span) <= _LISTED_KEYS_PER_PART * len(parts)
-            found += [Difference(span, How.LIST)] if many else parts
+            found += [LeafDifference(span, How.LIST)] if many else parts
         return found
 
-    def _judge(self, span: Span, theirs: bytes) -> list[Difference]:
+    def _judge(self, span: Span, theirs: bytes) -> list[LeafDifference]:
         """The difference of a range as a list of one or none.
 
         ours    theirs   keys and leaves                      how
@@ -182,9 +184,9 @@ class Exchange:
         if ours == theirs:
             return []
         if EMPTY in (ours, theirs):
-            return [Difference(span, How.PULL if ours == EMPTY else How.PUSH)]
+            return [LeafDifference(span, How.PULL if ours == EMPTY else How.PUSH)]
         few = self._trees.keys_in(span) <= _LISTED_KEYS or leaves_in(span) == 1
-        return [Difference(span, How.LIST if few else How.OPEN)]
+        return [LeafDifference(span, How.LIST if few else How.OPEN)]
 
     def _hashes(self, spans: list[Span], parts: int) -> Generator[Step, Any, list[list[bytes]]]:
         """The peer's hash of each part of each span; empty bytes, which equal no hash, if its leaves have another size."""
@@ -192,7 +194,7 @@ class Exchange:
         found: list[list[bytes]] = []
         place = 0
         for span in spans:
-            count = len(parts_of(span, parts))
+            count = len(equal_spans(span, parts))
             hashes = answer.hashes[place : place + count]
             found.append(hashes + [b""] * (count - len(hashes)))
             place += count
@@ -246,7 +248,7 @@ class Exchange:
         If the engine cannot read a gap here, the part ends with the gap, and every key of the peer in it counts as
         differing.
         """
-        page = read_page(self._state.records, ranges, LISTED_KEYS)
+        page = read_ranges(self._state.records, ranges, LISTED_KEYS)
         ours = {key: record[:8] for key, record in page.pairs}
         if page.gap_end:
             self._outcome.unreadable += 1
@@ -262,7 +264,7 @@ class Exchange:
         """For ranges that the peer cannot list: asks it for each key that this node has, and sends what it lacks."""
         while ranges:
             stamp = self._state.clock.last
-            page = read_page(self._state.records, ranges)
+            page = read_ranges(self._state.records, ranges)
             if page.gap_end:
                 ranges = split(ranges, page.gap_end)[1]
                 continue
@@ -317,7 +319,7 @@ class Exchange:
     def _push(self, ranges: list[Range]) -> Steps:
         """Sends everything that is stored here in some ranges to the peer."""
         while ranges:
-            page = read_page(self._state.records, ranges)
+            page = read_ranges(self._state.records, ranges)
             if page.gap_end:
                 self._outcome.unreadable += 1
                 ranges = split(ranges, page.gap_end)[1]

@@ -10,7 +10,7 @@ leader's budget pays for both sides (background.py), and it is spent at the slow
                                        a scan (commands/pages.py), and an exchange opens such a span and goes on
     LIST mode start end start end …    what is stored in the ranges: cut, then checksum and key of each record; in mode
                                        RECORDS cut, key, record, key, record, …; or UNREADABLE and a place: the engine
-                                       cannot read the ranges before that place (the version before names no place)
+                                       cannot read the ranges before that place (the previous version names no place)
     FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
     MERGE key record …                 merges them: how many records changed here, and how many could not be stored; empty
                                        while this node stores nothing, because its disk is full
@@ -63,7 +63,7 @@ class RecordPage(NamedTuple):
     gap_end: bytes = b""
 
 
-def read_page(records: Records, ranges: Sequence[Range], keys_max: int = BATCH_KEYS) -> RecordPage:
+def read_ranges(records: Records, ranges: Sequence[Range], keys_max: int = BATCH_KEYS) -> RecordPage:
     """A page of what is stored in `ranges`, up to the first gap; or the gap, if no pair is before it."""
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
@@ -103,7 +103,7 @@ def absorb(records: Records, key: bytes, record: bytes) -> bool:
     return records.get(key) is not old
 
 
-def parts_of(span: Span, parts: int) -> list[Span]:
+def equal_spans(span: Span, parts: int) -> list[Span]:
     """Cuts a range into `parts` of equal size; the last one may be smaller, and there are fewer if it has fewer leaves."""
     start, end = span
     step = -(-(end - start) // parts)
@@ -137,14 +137,14 @@ class ExchangeAnswers:
         trees = self._state.records.trees
         if asked.leaf_bits != trees.leaf_bits or (asked.parts == 1 and self._state.lacks_records):
             return HashesAnswer(self._background.delays_clients, [])
-        hashes = [trees.hash_of(part) for span in asked.spans for part in parts_of(span, asked.parts)]
+        hashes = [trees.hash_of(part) for span in asked.spans for part in equal_spans(span, asked.parts)]
         return HashesAnswer(self._background.delays_clients, hashes)
 
     def _list(self, asked: Listing) -> ListAnswer | None:
         if not self._is_present(asked.epoch):
             return None
         busy, has_records = self._background.delays_clients, asked.mode == RECORDS
-        page = read_page(self._state.records, asked.ranges, BATCH_KEYS if has_records else LISTED_KEYS)
+        page = read_ranges(self._state.records, asked.ranges, BATCH_KEYS if has_records else LISTED_KEYS)
         if page.gap_end:
             return ListAnswer(busy, has_records, b"", {}, page.gap_end)
         if has_records:

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from typing import Any
 
 from server.core.base.state import State
-from server.core.messages.questions import Job
+from server.core.messages.questions import RepairJob
 from server.core.repair.exchange import LOST, UNSETTLED, Exchange, NothingTaken, Outcome, PeerLost
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
@@ -60,7 +60,7 @@ class RepairJobs:
         self._background = background
         self._jobs: dict[str, _Job] = {}
 
-    def asked(self, asked: Job) -> dict[str, Any] | None:
+    def asked(self, asked: RepairJob) -> dict[str, Any] | None:
         """Answers REPAIR: starts the job unless it runs already, and returns its progress; the action `stop` ends it."""
         state, layout = self._state, self._state.layout
         if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):

@@ -53,7 +53,7 @@ class Mending:
         self._waiting: dict[bytes, list[_Waiter]] = {}  # by storage key of a damaged record, in the order of discovery
         self._parked = 0  # writes that wait
         self._running = False
-        self._counts = [0, 0]  # records mended and lost since `take_counts`
+        self._counts = [0, 0]  # records mended and lost since `drain_counts`
         self._renewed_turn = -1
         state.records.listeners.damaged.append(self.note)
 
@@ -72,7 +72,7 @@ class Mending:
             self._running = True
             self._background.run_to_end("mending", self._mend_all)
 
-    def take_counts(self) -> tuple[int, int]:
+    def drain_counts(self) -> tuple[int, int]:
         """How many records were mended here, and how many were lost, since the last call."""
         mended, lost = self._counts
         self._counts = [0, 0]

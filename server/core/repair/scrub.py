@@ -22,7 +22,7 @@ from protocol.databases import shown_key
 from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.collection.collection import Collection
-from server.core.messages.record_questions import PAGE, Page, PageAnswer
+from server.core.messages.record_questions import PAGE, PageAnswer, PageQuestion
 from server.core.records import versions
 from server.core.records.gaps import read_stretch
 from server.core.records.paging import PAGE_BYTES
@@ -137,7 +137,7 @@ class Scrub:
         owners = [owner for owner in state.routes[_slot(start) >> state.route_shift].owners if owner != state.id]
         count = 0
         while start < end:
-            answers: Answers = yield self._questions.ask(owners, PAGE, Page(start, end, BATCH_KEYS, False))
+            answers: Answers = yield self._questions.ask(owners, PAGE, PageQuestion(start, end, BATCH_KEYS, False))
             sound: list[PageAnswer] = [answer for answer in answers.values() if answer is not None]
             keys = sorted({key: None for answer in sound for key in answer.pairs[::2]})
             full = [answer.pairs[-2] for answer in sound if answer.has_more]

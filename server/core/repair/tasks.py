@@ -23,7 +23,7 @@ from typing import Any
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages import shapes
-from server.core.messages.questions import REPAIR, WHOLE, Job, TaskQuery
+from server.core.messages.questions import REPAIR, WHOLE, RepairJob, TaskQuery
 from server.core.messages.record_questions import HINTS, VERIFY, Verify
 from server.core.messages.stored import stored
 from server.core.repair.exchange import LOST, UNSETTLED
@@ -219,7 +219,7 @@ class RepairTasks:
         """Makes all members that can be reached verify their records of the partitions; without any, report only."""
         layout = self._state.layout
         nodes = [member.id for member in layout.members if self._is_live(member.id)] if layout is not None else []
-        run, before, pause_ms = f"{task.name}/verify/{self._state.number()}", dict(task.verified), _ASK_MS_MIN
+        run, before, pause_ms = f"{task.name}/verify/{self._state.next_number()}", dict(task.verified), _ASK_MS_MIN
         while nodes and task.state == RUNNING and layout is not None and self._state.layout is layout:
             answers = yield self._questions.ask(nodes, VERIFY, Verify(layout.epoch, run, partitions))
             nodes = [node for node in nodes if self._goes_on(task, node, answers.get(node), before.get(node, 0))]
@@ -307,11 +307,11 @@ class RepairTasks:
 
     def _job(self, task: Task, layout: Layout, leader: str, partitions: list[int]) -> Generator[Step, Any, bool]:
         """Runs one job to its end; False if its leader was lost or the task was aborted."""
-        name = f"{task.name}/{self._state.number()}"
+        name = f"{task.name}/{self._state.next_number()}"
         pause_ms = _ASK_MS_MIN
         while True:
             action = b"go" if task.state == RUNNING else b"stop"
-            answers = yield self._questions.ask([leader], REPAIR, Job(layout.epoch, name, action, partitions))
+            answers = yield self._questions.ask([leader], REPAIR, RepairJob(layout.epoch, name, action, partitions))
             if not answers.get(leader) or action == b"stop":
                 return False
             job: Document = answers[leader]

@@ -95,7 +95,7 @@ class Verification:
         for first, end in _joined([(slot, slot + 1) for slot in state.records.unreadable]):
             # Some can be read again, now that all is mended.
             yield from self._scrub.walk(first, end, VERIFIED_MS, VERIFIED_KEYS, paced=False)
-        run.mended, run.lost = self._mending.take_counts()
+        run.mended, run.lost = self._mending.drain_counts()
         run.state = DONE
         return None
 

@@ -2,7 +2,7 @@
 
 relays.py         sends a command to the node that coordinates its key, and brings the reply back
 relay_rows.py     the commands that this node has relayed
-relay_sinks.py    collect the replies of commands at their coordinator, and of commands that are retried
+relay_sinks.py    where the replies to relayed commands go: at the coordinator, and at the node that retries a command
 relay_ages.py     how old a relay is when it arrives
 unanswered.py     the error for a command whose coordinator has not answered
 groups.py         requests of one turn that ask the same owners travel as one group
@@ -14,11 +14,11 @@ read_repair.py    sends records to owners that a read has found to lack them
 digests.py        digests of records, for reads at nodes of earlier versions
 write_groups.py   a group of writes, and which confirmations are still awaited
 write_targets.py  which nodes a group of writes is sent to
-draft_keeper.py   the interface by which commands of a transaction or a script share drafts
+draft_table.py    the interface by which commands of a transaction or a script share drafts
 writes.py         quorum writes, and stand-ins for owners that do not confirm
 patching.py       sends only what changes to the owners that hold the former version of a large record
 replica.py        the replica's side of reads and writes
-large_values.py   which large values are to be staged, before the command or message that brings them is handled
+large_values.py   which large values to stage before the command or message that brings them is handled
 page_answers.py   the replica's side of scans: skeletons of records, and counts
 
 A *turn* handles what has arrived, commits it as one batch, then sends messages and replies (shell/turn.py). HOT in a

@@ -17,8 +17,9 @@ def digest(records: list[bytes | None]) -> bytes:
     """HOT. Returns 8 bytes, equal for equal lists of records.
 
     The records are joined without separators, an absent one as `-`. That is safe: a record states its own length (its
-    counts and the sizes of its values), so joined records can be split in one way only. A record may itself begin with
-    `-`, but what follows that byte is then no valid record: its checksum is wrong.
+    counts and the sizes of its values), so joined records can be split in one way only. If a record begins with the byte
+    `-`, the joined bytes look like an absent record and another one. But that other one is not valid: its checksum is
+    wrong.
     """
     return xxh3_64_digest(_joined(records))
 

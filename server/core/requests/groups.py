@@ -11,6 +11,7 @@ repair (reads.py) and hints (writes.py) need that.
 
 The words of this module:
 
+    number      of a group: its id in this table and in its messages; of a waiter: which command of its sink it is
     waiter      one client request of the group; it gets one reply
     awaited     the nodes whose answers are still to come
     owner       the replica that an answer counts for; the node that answers may be a stand-in of that owner
@@ -34,8 +35,8 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.unexpected import Fatal
 
-# One request of a group: the function that makes its reply (or None, if it will give it to the sink), its sink, its number
-# within that sink.
+# One request of a group: the function that makes its reply, its sink, and its number within that sink. The function may
+# return None and give the reply to the sink in a later turn. A write without a function is answered +OK.
 Waiter = tuple[Callable[..., Reply | None] | None, Sink, int]
 
 
@@ -57,7 +58,8 @@ class Group:
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
-        self.opened_number = number  # or that of the group which was divided into this one and others: the plan's age
+        # If this group is a part of a group that was divided, the number of that group: it tells how old the plan is.
+        self.opened_number = number
         self.plan = plan
         self.tally = tally
         self.deadline_ms = deadline_ms
@@ -73,28 +75,28 @@ class GroupTable(Generic[G]):
     """The read groups or the write groups: those opened in this turn, and those sent and not yet closed."""
 
     operation: ClassVar[str]  # "read" or "write", for error replies
-    outcome: ClassVar[str]  # the state after a failure, for error replies
+    outcome: ClassVar[str]  # what is known of the data after a failure, for error replies
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.quorum_times = Histogram()  # until a quorum has answered, in steps of a millisecond
+        self.quorum_times = Histogram()  # how long quorums took to answer, in whole milliseconds
         self._opened: list[tuple[dict[int, Any], int, G]] = []
         self._groups: dict[int, G] = {}
         self._deadlines: deque[G] = deque()
 
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
-        """Makes a group that needs `wanted` acknowledgements. Until its launch it is `gathering[name]`: `name` is the
-        quorum, by which other requests join it, or a number of its own, by which none does.
+        """Makes a group that needs `wanted` acknowledgements. Until its launch it is `gathering[name]`.
 
-        If the live owners alone cannot make the quorum, the request gets a group of its own: a stand-in may hold one
-        key and not another one, and a stand-in of an earlier version (READ) votes for all keys of a group or for none.
+        If `name` is the quorum, other requests of this turn join the group. If `name` is the group's own number, none does.
+        A request gets a group of its own if the live owners alone cannot make the quorum. Stand-ins are asked then, and a
+        stand-in may hold one key and lack another one. One of an earlier version (READ) votes for all keys or for none.
         Raises NoLayout on a node without a layout.
         """
         state = self._state
         if not plan.replicas:
             raise NoLayout(state.no_layout)  # the node has left the cluster between two steps of a command
         tally = plan.tally(wanted)
-        number = state.number()
+        number = state.next_number()
         group = make(number, plan, tally, state.now_ms + state.config.request_timeout_ms)
         if plan.absent and plan.replicas - len(plan.absent) < tally.wanted:
             name = number
@@ -134,7 +136,7 @@ class GroupTable(Generic[G]):
         group.tally.ack(owner)
 
     def _count_failure(self, group: G, owner: str) -> None:
-        """Counts `owner` as failed. `group.awaited` does not have the node any more that was to answer for it."""
+        """Counts `owner` as failed. The node that was to answer for it is no longer in `group.awaited`."""
         group.tally.fail(owner)
 
     def _settle(self, group: G) -> None:

@@ -22,9 +22,9 @@ No budget is needed if a peer refuses, has no vote for a key, or its link breaks
 once (reads.py).
 
 The running tail is an estimate of the 97th percentile without a history of samples: a sample above the estimate raises it
-by 97 hundredths of a step, any other sample lowers it by 3 hundredths. So it is stable where 3 % of the samples are above
-it. A step is a fifth of the estimate. Each check raises it at most once, because answers that are late together have one
-cause.
+by 97 % of the gain, any other sample lowers it by 3 % of the gain. So it is stable where 3 % of the samples are above it.
+The gain is a fifth of the estimate. Each check raises the estimate at most once, because answers that are late together
+have one cause.
 
 Time is in whole milliseconds, and one timer (work/timers.py) serves all groups: it is set for the first answer that will
 be late. If the timer itself runs late, this node was busy, and the answers may wait in its sockets. Then it checks again
@@ -48,7 +48,7 @@ from server.core.base.state import State
 from server.core.requests.read_groups import ReadGroup
 from server.core.work.timers import Timers
 
-COMPARED_SHARE = 0.01  # of the groups, chosen at random, that ask all owners, so that read repair sees each owner
+COMPARED_SHARE = 0.01  # this share of the groups, chosen at random, asks all owners, so that read repair sees each one
 BUDGET_SHARE: Final = 0.05
 BUDGET_READS_MAX: Final = 1000.0
 DELAY_MS_MIN: Final = 5  # healthy answers are often as late as this on a busy machine
@@ -58,7 +58,7 @@ RETRY_MS: Final = 10  # a hedge without tokens is tried again after this time
 SIMILAR_MS: Final = 2.0  # latencies are measured in whole milliseconds
 NO_VOTE_MS: Final = 50.0  # the mean of a peer that gave no vote is at least this: it is damaged, or is being filled
 _QUANTILE: Final = 0.97
-_STEP: Final = 0.2
+_GAIN: Final = 0.2
 _NEWEST: Final = 0.25  # weight of the newest latency in the mean
 
 
@@ -73,12 +73,12 @@ class PeerLatency:
         self.asked: deque[tuple[int, ReadGroup]] = deque()  # when, and for which group, in this order
 
     def answered_after(self, latency_ms: int) -> None:
-        """HOT. Takes a sample."""
+        """HOT. Adds a sample."""
         self.mean_ms += (latency_ms - self.mean_ms) * _NEWEST
         if latency_ms > self.tail_ms:
             self._raise_tail()
         elif self.tail_ms > DELAY_MS_MIN:
-            self.tail_ms -= self.tail_ms * _STEP * (1 - _QUANTILE)
+            self.tail_ms -= self.tail_ms * _GAIN * (1 - _QUANTILE)
 
     def is_late_by(self, silence_ms: int) -> None:
         """Notes that a question has had no answer for `silence_ms`, the tail or longer."""
@@ -87,7 +87,7 @@ class PeerLatency:
 
     def _raise_tail(self) -> None:
         if self.tail_ms < DELAY_MS_MAX:
-            self.tail_ms += self.tail_ms * _STEP * _QUANTILE
+            self.tail_ms += self.tail_ms * _GAIN * _QUANTILE
 
 
 class Hedging:
@@ -126,7 +126,7 @@ class Hedging:
         return chosen
 
     def _better(self, owners: Sequence[str]) -> str:
-        """Returns the faster one of two random owners; any of these two if they are about equally fast."""
+        """Returns the faster one of two random owners, or either of them if they are about equally fast."""
         count = len(owners)
         draw = int(self._state.rng.random() * count * (count - 1))
         first, second = draw // (count - 1), draw % (count - 1)
@@ -140,7 +140,7 @@ class Hedging:
     # --- what happens to the answers
 
     def earn(self, reads: int) -> None:
-        """HOT. So many reads begin: adds their share to the budget."""
+        """HOT. Adds the share of `reads` new reads to the budget."""
         self.tokens = min(self.tokens + reads * BUDGET_SHARE, BUDGET_READS_MAX)
 
     def asked(self, peer: str, group: ReadGroup) -> None:

@@ -1,4 +1,4 @@
-"""Which large values are to be staged: what a message or a command is likely to store on this node as it is.
+"""Which large values of a message or a command to stage: those that this node is likely to store unchanged.
 
 Theory. A large value is written to the store in chunks before the message or command that brings it is handled
 (storage/chunked.py). That pays only if the handler then stores the value, in the same turn. This module guesses whether it
@@ -18,8 +18,8 @@ from server.core.base.room import FOR_WRITES
 from server.core.base.state import State
 
 _STORING: Final = (b"STORE", b"KEEP", b"HINT", b"ASK")
-_SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # where their value is
-_RELAYED_AT: Final = 5  # in a RELAY: its first command
+_SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # command -> index of its value
+_RELAYED_AT: Final = 5  # index of the first command in a RELAY
 
 
 def of_message(state: State, message: list[Any]) -> list[bytes]:

@@ -1,10 +1,11 @@
 """The replica's side of scans: lists keys with skeletons of their records, and counts keys.
 
-Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the
-values. So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it
-with those of other owners, to see whether the key is live, and to list the key. Of a hash, a set or the like, a LIVE page
-has a *summary*: a skeleton without most of the fields. Summaries that differ cannot be merged. Each answer is bounded in
-keys, in records examined and in bytes read, so that no answer takes too long a part of a turn.
+Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the values.
+So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it with those
+of other owners, to see whether the key is live, and to list the key. Of a hash, a set or the like, a LIVE page has a
+*summary*: a skeleton without most of the fields. Summaries that differ cannot be merged; then the asker asks for the
+skeletons (HEADS). Each answer is bounded in keys, in records examined and in bytes read, so that no answer takes too long
+a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
@@ -12,8 +13,8 @@ keys, in records examined and in bytes read, so that no answer takes too long a 
     [database]                   question names one. The answer is complete up to the storage key prefix `next`. All keys
                                  with the same prefix are in the same answer.
     HEADS key …                  the skeleton of each key, dead or live, empty if there is none. The answer may end early.
-    KEYCOUNTS partitions         for each partition: its hash, its live keys, of one database if the question names one,
-    [database]                   and how many of these have an expiry
+    KEYCOUNTS partitions         for each partition: its hash, how many live keys it has (of one database if the question
+    [database]                   names one), and how many of these have an expiry
 
 Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
 a live sibling of a key, the merge has none. If one owner lists a key and another does not, the other may have an older
@@ -25,7 +26,7 @@ In these cases the answer is empty (KEYCOUNTS: `UNKNOWN` for that partition), an
 - this node does not own the range under its present layout;
 - this node is being filled, so it lacks records that other owners have (membership/filling.py).
 
-Nodes of the version before ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
+Nodes of the previous version ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from collections.abc import Sequence
 from protocol.databases import EVERY_DATABASE, database_of, shown_key
 from protocol.slots import SLOTS
 from server.core.base.state import State
-from server.core.messages.record_questions import Counting, KeyCount, Page, PageAnswer
+from server.core.messages.record_questions import Counting, KeyCount, PageAnswer, PageQuestion
 from server.core.records import versions
 from server.core.records.paging import PAGE_BYTES, may_have_more
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
@@ -47,7 +48,7 @@ _SKIPPED_KEYS = 64  # another seek costs less than reading this many dead record
 UNKNOWN = KeyCount(b"unknown!", 0, 0xFFFFFFFF)  # stands for a partition whose keys this node cannot count
 
 
-def page(state: State, asked: Page) -> PageAnswer | None:
+def page(state: State, asked: PageQuestion) -> PageAnswer | None:
     """Answers PAGE (see above)."""
     start, end, limit = asked.start, asked.end, asked.limit
     first, last = int.from_bytes(start[:2], "big"), int.from_bytes(end[:2], "big") - 1

@@ -9,7 +9,7 @@ on the same connection. The owner checks, and answers:
     the base of the patch                   STORED                 nothing more
     a record whose clock covers the         STORED                 nothing more
     result's: it has the write already
-    another record, none, a damaged one     UNFIT                  the present record whole, in a STORE of the same number
+    another record, none, a damaged one     UNFIT                  the present record whole, in a STORE of this group
 
 So an acknowledgement means the same as always: the owner has stored the record, either whole or as a base and patches
 (records/deferred.py). Hints, read repair, anti-entropy and transfers send whole records. Stand-ins get whole records, too,
@@ -43,7 +43,8 @@ class Patching:
     def __init__(self, state: State) -> None:
         self._state = state
         self._large_bytes = state.config.large_message_bytes // 2  # a group of this size may travel in pieces
-        # (owner, storage key) -> the number (`State.number`) that was the latest when its whole record was sent.
+        # (owner, storage key) -> a number that was drawn when its whole record was sent. Groups that were sent before that
+        # have smaller numbers.
         self._whole: dict[tuple[str, bytes], int] = {}
 
     def begin(self, group: WriteGroup) -> bytes:
@@ -95,7 +96,7 @@ class Patching:
             self.send(owner, encode_patch(state.clock_reading(), group.number, group.patched))
             return
         pairs: list[bytes] = []
-        number = state.number()
+        number = state.next_number()
         if len(whole) >= _REMEMBERED_MAX:
             whole.clear()
         for key, record in zip(keys, group.payload[1::2], strict=True):

@@ -47,8 +47,8 @@ class ReadGroup(Group):
         return count - len(self.awaited)
 
     def await_voters(self, own_id: str) -> list[str]:
-        """Enters in `awaited` the live owners, and for each other owner its stand-in, or itself if it has none. Returns all
-        these nodes. `own_id` is this node, which has voted already."""
+        """Enters in `awaited` the live owners, and for each other owner its stand-in, or the owner itself if it has no
+        stand-in. Returns all these nodes. `own_id` is this node, which has voted already."""
         voters = {peer: peer for peer in self.plan.peers if peer not in self.plan.absent}
         for owner, node in self.plan.stand_ins:
             if node != own_id:
@@ -76,11 +76,12 @@ def absent_in(records: list[bytes | None]) -> list[int]:
     return [index for index, record in enumerate(records) if record is None]
 
 
-def parts_of(group: ReadGroup, bytes_max: int, sent_behind: dict[bytes, int]) -> list[Sequence[int]]:
-    """HOT. Divides a group that cannot be sent as it is: returns the indexes of the keys of each part. Else returns [].
+def division_of(group: ReadGroup, bytes_max: int, sent_behind: dict[bytes, int]) -> list[Sequence[int]]:
+    """HOT. Divides a group that must not be sent as it is. Returns the indexes of the keys of each part, or [].
 
-    Keys whose large writes are still on their way (`State.sent_behind`) are parted from the others. If that parts nothing,
-    each part has about `bytes_max`. The launch of a part may divide it again.
+    Keys whose large writes are still on their way (`State.sent_behind`) and all other keys become two parts. If the group
+    has keys of one of these kinds only, but is larger than `bytes_max`, its parts have about that size. The launch of a
+    part may divide it again.
     """
     if len(group.keys) == 1:
         return []

@@ -54,4 +54,4 @@ class ReadRepair:
                 with suppress(DamagedRecord):  # found damaged meanwhile: mending.py restores it
                     state.records.merge_all(pairs)
             elif node in state.links and node != state.id:
-                state.send(node, encode_keep(state.clock_reading(), state.number(), pairs))
+                state.send(node, encode_keep(state.clock_reading(), state.next_number(), pairs))

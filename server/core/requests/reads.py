@@ -56,7 +56,7 @@ from server.core.records.versions import is_dead, visible
 from server.core.requests.digests import digest, short_digest
 from server.core.requests.groups import GroupTable, SeparateWaiter, Waiter
 from server.core.requests.hedging import Hedging
-from server.core.requests.read_groups import ReadGroup, absent_in, merge_answer, missing_pairs, parts_of, size_of
+from server.core.requests.read_groups import ReadGroup, absent_in, division_of, merge_answer, missing_pairs, size_of
 from server.core.requests.read_repair import ReadRepair
 from server.core.work.timers import Timers
 
@@ -90,7 +90,8 @@ class Reads(GroupTable[ReadGroup]):
         )
 
     def start(self, plan: Plan, key: bytes, finish: FinishRead, sink: Sink, number: int, quorum: int = 0) -> None:
-        """Adds a read of storage key `key` to this turn's group. R is `quorum`, or if that is 0 the sink's or layout's."""
+        """Adds a read of storage key `key` to this turn's group. R is `quorum`, or the sink's if that is 0, or else the
+        layout's."""
         group = self.open(plan, quorum or sink.read_quorum)
         group.keys.append(key)
         group.waiters.append((finish, sink, number))
@@ -103,7 +104,7 @@ class Reads(GroupTable[ReadGroup]):
         group.records = group.ours
         if len(group.ours) < len(group.keys):
             self._postpone(group, len(group.ours))
-        if parts := parts_of(group, state.config.batch_bytes_max, state.sent_behind):
+        if parts := division_of(group, state.config.batch_bytes_max, state.sent_behind):
             for indexes in parts:
                 self._try_launch(self._part(group, indexes))
             return
@@ -146,7 +147,7 @@ class Reads(GroupTable[ReadGroup]):
         Stand-ins are in `group.awaited` already (`ReadGroup.await_voters`)."""
         state, comparing = self._state, self._state.comparing
         send = state.send_behind if group.keys[0] in state.sent_behind else state.send
-        question = old_question = b""
+        question = short_question = whole_question = b""
         for node in nodes:
             owner = group.awaited.get(node, node)
             if node not in state.links:
@@ -160,11 +161,16 @@ class Reads(GroupTable[ReadGroup]):
                     state.clock_reading(), group.number, checksums(group.ours, group.unreadable), group.keys
                 )
                 send(node, question)
+            elif node in state.orderly and size_of(group.ours) > DIGESTED_BYTES_MAX:
+                short_question = short_question or self._encode_read(group, short_digest(group.ours))
+                send(node, short_question)
             else:
-                is_short = node in state.orderly and size_of(group.ours) > DIGESTED_BYTES_MAX
-                word = short_digest(group.ours) if is_short else digest(group.ours)
-                old_question = old_question or encode_read(state.clock_reading(), group.number, word, group.keys)
-                send(node, old_question)
+                whole_question = whole_question or self._encode_read(group, digest(group.ours))
+                send(node, whole_question)
+
+    def _encode_read(self, group: ReadGroup, ours: bytes) -> bytes:
+        """Returns READ, with the digest `ours` of the records here."""
+        return encode_read(self._state.clock_reading(), group.number, ours, group.keys)
 
     def _postpone(self, group: ReadGroup, count: int) -> None:
         """Moves all but the first `count` reads of a group to a group for the next turn."""
@@ -196,7 +202,7 @@ class Reads(GroupTable[ReadGroup]):
 
         It keeps that group's plan, so it keeps its `opened_number`, too: `has_group_before` must see how old the plan is.
         """
-        part = ReadGroup(self._state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
+        part = ReadGroup(self._state.next_number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
         part.opened_number = group.opened_number
         part.keys = [group.keys[index] for index in indexes]
         part.waiters = [group.waiters[index] for index in indexes]
@@ -331,8 +337,10 @@ class Reads(GroupTable[ReadGroup]):
                 self.answer(waiter, record, group.keys[index])
 
     def answer(self, waiter: Waiter, record: bytes | None, key: bytes) -> None:
-        """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only. `key` is
-        empty for all but the first call if several commands share a read (key_reads.py), so that a miss is noted once."""
+        """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only.
+
+        If several commands share the read (key_reads.py), it is answered once with `key`, and then once for each command
+        with an empty key: so a miss is noted once."""
         finish, sink, number = waiter
         state, changes = self._state, self._state.records.changes
         if state.noted is not None and key and visible(record, state.time_ms) is None:

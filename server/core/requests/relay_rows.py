@@ -44,7 +44,7 @@ class Returned:
         NOT_RUN        the coordinator has run none of them
         MAYBE_RUN      the coordinator was lost or is too slow, and may have run them
         UNREACHABLE    there is no link to their coordinator
-        OWN            none: this node itself has made them (waiting/), and they were not relayed before
+        OWN            they were not relayed before: this node itself has made them (waiting/)
 
     `trouble`: what happened, in words for the client (unanswered.py). `in_order`: they are a chain. `refusal`: the error
     with which the coordinator replied, for a command that cannot be retried; or None.

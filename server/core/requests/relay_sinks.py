@@ -89,5 +89,5 @@ class SecondAttempt(Sink):
         return self._sink.command(number)
 
     def repeats(self, args: list[bytes]) -> bool:
-        """As the first attempt: the second coordinator may be lost, too."""
+        """As for the first attempt: the second coordinator may be lost, too."""
         return self._sink.repeats(args)

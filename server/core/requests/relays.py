@@ -1,6 +1,6 @@
 """Relays: sends a command to the node that coordinates its key, and brings the reply back.
 
-Theory. A client may send any command to any node, but only the key's coordinator runs it (DESIGN §5). All commands of
+Theory. A client may send any command to any node, but only the key's coordinator runs it. All commands of
 one turn for one coordinator travel in one RELAY message. The coordinator runs them exactly as if a client had sent
 them. Their sink there is a `RelayedBatch`; it collects the replies and sends them back in RELAYED messages.
 
@@ -13,10 +13,11 @@ gives up and sends the write to another owner. Later the first coordinator resum
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
 reply STALE. relay_ages.py computes how old a relay is.
 
-A command with several steps has the same problem if the coordinator is suspended between two steps. So each later step
-checks for staleness again before it writes (`begin_step`). A command may run for longer than the limit of a relay's age (in
-slices, records/slicing.py). So a step that begins in time, once each `_PROGRESS_MS` at most, extends the limit and sends
-a RELAYED message without replies, so that the sender goes on waiting. A suspended coordinator does neither.
+A command with several steps (work/procedures.py) has the same problem if the coordinator is suspended between two steps.
+So each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
+relay gets a new age limit, and the sender gets a RELAYED message without replies, so that it goes on waiting. Both happen
+at most once in `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its coordinator is not
+suspended.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
@@ -26,8 +27,9 @@ a large reply has a RELAYED message of its own. So commands and replies of other
 The messages of a traced request are sent before the turn ends (core/tracing/). So commands of one key and turn may be in
 several RELAY messages. If one of these may travel in pieces, the later ones of the turn to that node do not overtake it.
 
-Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client's error
-names that node. What a coordinator must support for more than one command is a capability (protocol/peer_versions.py).
+Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client's
+error names that node. A feature that several commands need of their coordinator is announced as a capability
+(protocol/peer_versions.py).
 
 Chains. Commands of one key that depend on each other may be relayed together, to run in order (chains.py). They are
 also retried together. A fourth option in the RELAY message marks such a chain. Only nodes that have announced the
@@ -58,9 +60,9 @@ from server.core.requests.unanswered import came_late, is_slow
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # by an earlier version
 _ERROR: Final = 0x2D  # `-`, the first byte of an error
-_FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # if these are unknown, their senders do something else
+_FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # the senders of these fall back to other commands
 _PROGRESS_MS = 300  # the sender of a relay that runs longer is told at this interval that it still runs
-_GRACE_MS = 500  # the sender waits so much longer than the coordinator, whose error says more than a timeout here
+_GRACE_MS = 500  # the sender waits so much longer than the coordinator: its error says more than a timeout here
 
 
 class Relays:
@@ -76,7 +78,7 @@ class Relays:
         # indexes) pairs.
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
-        self.times = Histogram()  # until the coordinator has replied, in steps of a millisecond
+        self.times = Histogram()  # until the coordinator has replied, in whole milliseconds
         # The rows of this turn that have not been sent, by peer and settings.
         self._gathering: dict[tuple[str, bool, int, int, bool, Origin | None], RelayRow] = {}
         self._latest: dict[str, RelayRow] = {}  # by peer: the row of `_gathering` that was used last
@@ -117,7 +119,7 @@ class Relays:
         settings = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order, sink.origin)
         row = self._gathering.get(settings)
         if row is None:
-            row = self._gathering[settings] = RelayRow(state.number(), peer, state.now_ms, in_order, sink)
+            row = self._gathering[settings] = RelayRow(state.next_number(), peer, state.now_ms, in_order, sink)
         self._latest[peer] = row
         return row
 
@@ -204,7 +206,7 @@ class Relays:
             else:
                 parts.append(items)
         for items in parts:
-            part = RelayRow(state.number(), row.peer, row.sent_ms, row.in_order, row)
+            part = RelayRow(state.next_number(), row.peer, row.sent_ms, row.in_order, row)
             part.begun_ms = min([item.begun_ms for item in items], default=0)
             part.items += items
             if items:
@@ -213,7 +215,7 @@ class Relays:
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
     ) -> RelayedBatch | None:
-        """HOT. Handles RELAY: `peer` has relayed commands to us. Returns the sink to run them for; None if it is stale."""
+        """HOT. Handles RELAY: `peer` has relayed commands to us. Returns their sink; None if the relay is stale."""
         state = self._state
         stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + state.config.relay_stale_ms
         batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
@@ -240,12 +242,12 @@ class Relays:
         return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.stale_after_ms
 
     def stale_check(self, sink: Sink) -> Callable[[], ErrorReply | None]:
-        """Returns a function that calls `begin_step`, for a procedure of several steps to call before each step."""
-        return lambda: self.begin_step(sink)
+        """Returns a function that calls `renew_or_refuse`, for a procedure of several steps to call before each step."""
+        return lambda: self.renew_or_refuse(sink)
 
-    def begin_step(self, sink: Sink) -> ErrorReply | None:
-        """Returns STALE if the sink's commands are stale. Otherwise returns None and, each `_PROGRESS_MS`, extends their
-        limit and tells the sender of the relay that they still run."""
+    def renew_or_refuse(self, sink: Sink) -> ErrorReply | None:
+        """Returns STALE if the sink's commands are stale. Otherwise returns None. Once in `_PROGRESS_MS` it then
+        also extends their age limit, and tells the sender of the relay that they still run."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state
@@ -295,7 +297,7 @@ class Relays:
         if row is None:
             return
         items, state = row.items, self._state
-        if not replies:  # the commands still run (`begin_step`): their time begins anew
+        if not replies:  # the commands still run (`renew_or_refuse`): their time begins anew
             row.begun_ms = state.now_ms
         self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
         stale: list[RelayItem] = []

@@ -1,8 +1,9 @@
 """The replica's side of requests: stores the records that coordinators send, and answers their reads.
 
-Theory. A replica decides nothing. It merges each record that it receives into its own; because of P3, order and
-repetition do no harm. It acknowledges in the same turn, and the acknowledgement leaves after the turn's commit. A group
-of records is stored whole or refused whole, so one message acknowledges the group.
+Theory. A replica decides nothing. It merges each record that it receives into its own. A merge is commutative,
+associative and idempotent (P3), so order and repetition do no harm. The replica acknowledges in the same turn, and the
+acknowledgement leaves after the turn's commit. A group of records is stored whole or refused whole, so one message
+acknowledges the group.
 
 Which function stores a group depends on who sends it, and on whether this node owns the keys:
 
@@ -46,7 +47,7 @@ def store(state: State, pairs: list[bytes]) -> str | None:
 
 def store_patches(state: State, pairs: list[bytes]) -> bool:
     """Stores the patches of a PATCH without applying them (records/deferred.py). Returns False if one of them cannot be
-    stored so. Then the caller applies all of them; to have stored the first ones does no harm."""
+    stored so. Then the caller applies all of them. That some are stored already does no harm."""
     if state.room != FOR_WRITES or not state.owns_all(pairs):
         return False
     for index in range(0, len(pairs), 2):
@@ -148,7 +149,7 @@ def _may_lack(state: State, keys: list[bytes], records: list[bytes | None]) -> b
     """Whether this node may lack records that the owners have: it only stands in for an owner, or it is being filled.
 
     A record that is missing on such a node must not count as the vote "this key does not exist". Each missing key is looked
-    up: the keys of a group have the same owners in the coordinator's layout, and perhaps not in the layout here.
+    up by itself: the keys of a group have the same owners in the coordinator's layout, and perhaps not in the layout here.
     """
     if state.lacks_records:
         return True

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mypy_extensions import i64
 
-from server.core.base.origins import Origin, change_of
+from server.core.base.origins import Origin, key_change
 from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
@@ -41,7 +41,9 @@ class WriteGroup(Group):
         self.patched: list[bytes] | None = None  # the payload with patches in place of some of the records
         self.sent_again: tuple[str, ...] = ()  # the owners that were sent the patches a second time
         self.is_behind = False  # it is large or has patches, so small messages overtake it
-        self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
+        self.covered: dict[
+            RelayedBatch, list[int]
+        ] = {}  # covered writes: relayed batch -> the numbers of their commands
         self.batch: RelayedBatch | None = None  # the relayed batch whose writes were covered last
         self.covered_numbers: list[int] = []  # the list that `covered` has for `batch`
         self.hint_holders: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
@@ -74,7 +76,7 @@ class WriteGroup(Group):
                 self.bases[len(self.payload) - 1] = old
             self.size_bytes += len(record)
             if origin is not None:
-                origin.made(change_of(key, old, record))
+                origin.made(key_change(key, old, record))
 
 
 def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink, number: int) -> None:
@@ -82,7 +84,7 @@ def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink,
     if state.noted is not None:
         state.noted.append((key, record, old, sink.command(number)))
     if sink.origin is not None:
-        sink.origin.made(change_of(key, old, record))
+        sink.origin.made(key_change(key, old, record))
 
 
 class ShortGroups:
@@ -112,7 +114,7 @@ class ShortGroups:
 
 
 def last_of_each(payload: list[bytes], repeated: dict[bytes, bytes]) -> list[bytes]:
-    """Returns the payload without the repetitions: of each key in `repeated` only the last record, which `repeated` has."""
+    """Returns the payload with only the last record of each key in `repeated`, which has these records."""
     kept: list[bytes] = []
     index: i64 = 0
     while index < len(payload):

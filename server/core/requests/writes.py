@@ -40,8 +40,8 @@ Large records. A large record travels in pieces (protocol/pieces.py). It has a g
 writes of the turn do not wait for its last piece. If too many large messages to one owner are queued, and the other
 owners are enough for W, the record is not sent to that owner. Hint replay sends it later, as fast as the owner reads.
 
-Errors (P5). If fewer than W replicas can be reached, nothing is written, and the error says so. If replicas are lost
-after the write was sent, the error says that the write may survive.
+Errors say what is known of the outcome (P5). If fewer than W replicas can be reached, nothing is written, and the error
+says so. If replicas are lost after the write was sent, the error says that the write may survive.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_covered, encode_hint, encode_keep, encode_store
 from server.core.records.versions import DamagedRecord
-from server.core.requests.draft_keeper import DraftKeeper
+from server.core.requests.draft_table import DraftTable
 from server.core.requests.groups import GroupTable
 from server.core.requests.patching import Patching
 from server.core.requests.write_groups import ShortGroups, WriteGroup, Written, last_of_each, note
@@ -76,8 +76,8 @@ from server.core.requests.write_targets import (
 # Makes the reply of a write that has met its quorum: (tally, sink) -> encoded reply. None stands for +OK.
 FinishWrite = Callable[[Tally, Sink], bytes] | None
 
-_REPEATING_ITEMS_MIN: Final = 256  # storage keys and records: smaller groups seldom have a key twice, see the theory
-_AMENDED_GROUPS = 4  # the groups opened last, among which `amend` looks for the record before
+_REPEATING_ITEMS_MIN: Final = 256  # storage keys and records: smaller groups seldom have a key twice
+_AMENDED_GROUPS = 4  # how many of the latest groups `amend` searches for the former record
 
 
 class Writes(GroupTable[WriteGroup]):
@@ -88,8 +88,8 @@ class Writes(GroupTable[WriteGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self.keeper: DraftKeeper | None = None  # of a step; without it commands of a turn share drafts
-        self._unconfirmed: deque[WriteGroup] = deque()  # in the order of their `hint_at_ms`
+        self.draft_table: DraftTable | None = None  # of an atomic run; without it commands of a turn share drafts
+        self._unconfirmed: deque[WriteGroup] = deque()  # those that owners may not have confirmed, by `hint_at_ms`
         self.unconfirmed_bytes = 0
         self._short = ShortGroups()
         self._patching = Patching(state)
@@ -160,9 +160,10 @@ class Writes(GroupTable[WriteGroup]):
     def amend(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
     ) -> bool:
-        """Puts `record`, which includes `old`, in the place of `old` in a group, so that only `record` is sent. Returns
-        False, and adds nothing, unless `old` is the last record of one of the latest unsent groups, with the same plan and
-        W. `finish` is not None."""
+        """Replaces `old` by `record`, which includes it, in a group that has not been sent, so that only `record` is sent.
+
+        That is possible if `old` is the last record of one of the latest groups, and that group has the plan and the W of
+        `group`. Otherwise returns False, and has changed nothing. `finish` is not None."""
         opened = self._opened[-_AMENDED_GROUPS:]
         for place in range(len(opened) - 1, -1, -1):
             added = opened[place][2]
@@ -192,7 +193,7 @@ class Writes(GroupTable[WriteGroup]):
     def _own_group(self, group: WriteGroup) -> WriteGroup:
         """Returns a new group, like `group`, for one large write alone."""
         plan = group.plan
-        return self._register(WriteGroup, plan, plan.writing, self._state.number(), group.tally.wanted)
+        return self._register(WriteGroup, plan, plan.writing, self._state.next_number(), group.tally.wanted)
 
     def _launch(self, group: WriteGroup) -> None:
         """Counts this node's own vote, sends the group to its owners and stand-ins, and enters it in the table."""
@@ -302,8 +303,8 @@ class Writes(GroupTable[WriteGroup]):
         another node    that node               an acknowledgement of `owner`, once that node answers
         this node       this node               an acknowledgement of `owner`, because this node is no owner itself
         ""              this node               a failure of `owner`, because the copy on this node is counted already. But
-                                                while `owner` itself may still answer, it counts as nothing, unless `owner`
-                                                is a pending or former owner.
+                                                it counts as nothing while `owner` itself may still answer, and is not a
+                                                pending or former owner.
         """
         state = self._state
         if not node:
@@ -352,8 +353,11 @@ class Writes(GroupTable[WriteGroup]):
             self._apply_verdict(group)
 
     def holds_only_copy(self) -> bool:
-        """Whether a group that nobody waits for here is on this node alone, as far as this node knows: answered at W=1 or
-        with an error, or covered."""
+        """Whether a write that is over here is on this node alone, as far as this node knows.
+
+        A write is over here when no client waits for it at this node any more: it was answered at W=1 or with an error,
+        or another owner answers it (a covered write).
+        """
         return any(not each.waiters and len(each.tally.acked) < 2 for each in self._groups.values() if each.awaited)
 
     def unconfirmed(self, storage_keys: Sequence[bytes]) -> dict[bytes, None]:

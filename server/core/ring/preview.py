@@ -19,7 +19,7 @@ from server.core.ring.reassignment import Owners
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class PartitionMove:
     """Node `target` becomes an owner of `partitions` (ascending), and gets their data from node `source`."""
 
     source: str
@@ -31,7 +31,7 @@ class Move:
 class Preview:
     """What a change means. Balance is the mean of partitions owned per weight, divided by the maximum."""
 
-    moves: tuple[Move, ...]
+    moves: tuple[PartitionMove, ...]
     balance_before: float
     balance_after: float
     zone_violations: tuple[int, ...]  # partitions whose next owners could be spread better over the zones
@@ -47,13 +47,13 @@ def preview(present: Layout, following: Layout, gone: Collection[str] = ()) -> P
     )
 
 
-def moves(present: Owners, following: Owners, gone: Collection[str] = ()) -> tuple[Move, ...]:
+def moves(present: Owners, following: Owners, gone: Collection[str] = ()) -> tuple[PartitionMove, ...]:
     """Returns the moves by pair of nodes, sorted by id; each pair of partition and new owner is in one of them."""
     found: dict[tuple[str, str], list[int]] = {}
     for partition, (old, new) in enumerate(zip(present, following, strict=True)):
         for pair in _pairs(old, new, gone):
             found.setdefault(pair, []).append(partition)
-    return tuple(Move(source, target, tuple(found[source, target])) for source, target in sorted(found))
+    return tuple(PartitionMove(source, target, tuple(found[source, target])) for source, target in sorted(found))
 
 
 def _pairs(old: Sequence[str], new: Sequence[str], gone: Collection[str]) -> list[tuple[str, str]]:

@@ -67,7 +67,7 @@ class Limits(NamedTuple):
     may_run: Callable[[list[bytes]], bool | None]
 
 
-class Engine(Protocol):
+class ScriptEngine(Protocol):
     """Runs scripts, one at a time, within a turn."""
 
     def compile(self, sha: bytes, text: bytes) -> None:

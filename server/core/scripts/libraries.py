@@ -21,7 +21,7 @@ _ENTRIES_KEPT: Final = 256  # decoded entries that are kept, in case they come a
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LibraryEntry:
     """What is known of one library. `library` is None once it is deleted."""
 
     counter: int
@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Libraries(SharedDocument[Entry]):
+class Libraries(SharedDocument[LibraryEntry]):
     """All libraries by name, deleted ones included."""
 
     FIELD: ClassVar[str] = "libraries"
@@ -65,18 +65,18 @@ class Libraries(SharedDocument[Entry]):
         return found
 
 
-def entry_of(row: list[Any]) -> Entry:
+def entry_of(row: list[Any]) -> LibraryEntry:
     """Decodes an entry of a JSON document of the right shape."""
     return _entry_in(json.dumps(row, separators=(",", ":")))
 
 
 @lru_cache(maxsize=_ENTRIES_KEPT)
-def _entry_in(text: str) -> Entry:
+def _entry_in(text: str) -> LibraryEntry:
     """Decodes an entry; of a document that has come before only what has changed is decoded anew."""
     counter, node, code, functions = json.loads(text)
     if code is None:
-        return Entry(int(counter, 16), node, None)
-    return Entry(
+        return LibraryEntry(int(counter, 16), node, None)
+    return LibraryEntry(
         int(counter, 16),
         node,
         library_of(

@@ -11,7 +11,7 @@ from server.core.waiting.blocked import Blocked
 from server.core.work.timers import Timers
 
 
-class Clients:
+class ClientSessions:
     """The sessions of the clients that are connected now."""
 
     def __init__(self, state: State, blocked: Blocked, timers: Timers) -> None:

@@ -62,7 +62,7 @@ from server.core.requests.writes import Writes
 from server.core.ring.layout import Member
 from server.core.services.access import ClientAccess
 from server.core.services.audit import Audit
-from server.core.services.clients import Clients
+from server.core.services.clients import ClientSessions
 from server.core.services.functions import Functions
 from server.core.services.latencies import Latencies
 from server.core.services.process import Process
@@ -117,7 +117,7 @@ class FromCommands(NamedTuple):
     tells_misses: TellsMisses
 
 
-def _build_messaging(state: State, clients: Clients, matcher_of: MatcherOf) -> tuple[Publishing, Tracking]:
+def _build_messaging(state: State, clients: ClientSessions, matcher_of: MatcherOf) -> tuple[Publishing, Tracking]:
     subscriptions = Subscriptions(matcher_of, state.config.subscriptions_bytes_max)
     return Publishing(state, subscriptions), Tracking(state, clients.sessions, subscriptions)
 
@@ -129,7 +129,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     background = Background(state, timers, Pace(state.config, (reads.quorum_times, writes.quorum_times, relays.times)))
     computing = Computing(state, background)
     questions, waiting = Questions(state, answerers), Waiting(state, relays, timers)
-    clients, scripts = Clients(state, waiting.blocked, timers), Scripts(state)
+    clients, scripts = ClientSessions(state, waiting.blocked, timers), Scripts(state)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
 

@@ -16,7 +16,7 @@ from server.core.base.state import State
 from server.core.messages import libraries as messages
 from server.core.messages.stored import stored
 from server.core.scripts.engine import Function, Limits
-from server.core.scripts.libraries import Entry, Libraries, library_of
+from server.core.scripts.libraries import Libraries, LibraryEntry, library_of
 from server.core.scripts.library import Library, library_body
 from server.core.services.scripts import Scripts
 from server.core.services.sharing import Sharing
@@ -82,7 +82,7 @@ class Functions:
         document = self.sharing.document
         for name, library in libraries.items():
             counter = self.sharing.next_counter(document.entries.get(name))
-            document = document.with_entry(name, Entry(counter, self._state.id, library))
+            document = document.with_entry(name, LibraryEntry(counter, self._state.id, library))
         size = sum([len(entry.text) for entry in document.entries.values()])
         bytes_max = self._state.config.libraries_bytes_max
         if size > bytes_max and any(library is not None for library in libraries.values()):

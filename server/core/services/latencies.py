@@ -5,7 +5,7 @@ until their replies are given to the kernel, after the commit and the answers of
 time of a command, since it waits for nobody.) Commands of one connection that begin together are timed together: all of
 them have the time of the last one. The shell reads the clock, once for each such batch and once for each turn (timing.py).
 
-The phases of a command are those that take time: the quorum (requests/groups.py, in steps of a millisecond), the commit and
+The phases of a command are those that take time: the quorum (requests/groups.py, in whole milliseconds), the commit and
 the sync (shell/durability.py).
 """
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from server.core.base.errors import CommandError
 from server.core.base.state import State
-from server.core.scripts.engine import Engine, ScriptError
+from server.core.scripts.engine import ScriptEngine, ScriptError
 from server.core.scripts.shebang import Script, script_in
 
 SHA_BYTES: Final = 40
@@ -33,11 +33,11 @@ class Scripts:
         self._texts: dict[bytes, bytes] = {}  # the last used ones at the end
         self.size_bytes = 0
         self._parsed: dict[bytes, Script] = {}
-        self._engine: Engine | None = None
+        self._engine: ScriptEngine | None = None
         self._lines: list[tuple[int, str]] = []
-        self.make_engine: Callable[[], Engine] | None = None
+        self.make_engine: Callable[[], ScriptEngine] | None = None
 
-    def engine(self) -> Engine:
+    def engine(self) -> ScriptEngine:
         """The engine of this node. Raises CommandError if it has none."""
         if self._engine is None:
             if self.make_engine is None:

@@ -46,7 +46,7 @@ from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
 from server.core.services.access import ClientAccess
 from server.core.services.audit import Audit
-from server.core.services.clients import Clients
+from server.core.services.clients import ClientSessions
 from server.core.services.functions import Functions
 from server.core.services.latencies import Latencies
 from server.core.services.process import Process
@@ -68,7 +68,7 @@ class Services:
     state: State
     process: Process
     latencies: Latencies
-    clients: Clients
+    clients: ClientSessions
     access: ClientAccess
     audit: Audit
     users: Users

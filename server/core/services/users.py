@@ -32,11 +32,11 @@ from server.core.base.state import State
 from server.core.base.subscriber import KINDS, PATTERN
 from server.core.messages import users as messages
 from server.core.messages.stored import stored
-from server.core.services.clients import Clients
+from server.core.services.clients import ClientSessions
 from server.core.services.guesses import Guesses
 from server.core.services.security_log import SecurityLog, shown
 from server.core.services.sharing import Sharing
-from server.core.users.document import Document, Entry
+from server.core.users.document import Document, UserEntry
 from server.core.users.rules import DEFAULT, Kind, RuleError, User, changed, hashed
 
 DEFAULT_NAME, LOCAL_NAME, NODE_NAME = b"default", b"dyn.local", b"dyn.node"
@@ -44,7 +44,7 @@ _RESERVED = (LOCAL_NAME, NODE_NAME)
 _NODE = changed(User(), [b"+dyn.cluster|myself", b"+dyn.cluster|join", b"+dyn.cluster|readdress"], None)
 _DOCUMENT = b"users"
 # Stands for a damaged document. Its version is lower than all others, so it vanishes when another document is merged.
-_LOCKED = Document({DEFAULT_NAME: Entry(0, "", 0, replace(DEFAULT, enabled=False))})
+_LOCKED = Document({DEFAULT_NAME: UserEntry(0, "", 0, replace(DEFAULT, enabled=False))})
 Report = Callable[[Session, str, str], None]
 AccessOf = Callable[[User, Report], Access | None]  # computes what a user may do; None: everything
 
@@ -55,7 +55,7 @@ class Users:
     `access_of` computes rights from rules; `logged_out` is what a session may do that has to log in first.
     """
 
-    def __init__(self, state: State, clients: Clients, access_of: AccessOf, logged_out: Access) -> None:
+    def __init__(self, state: State, clients: ClientSessions, access_of: AccessOf, logged_out: Access) -> None:
         self._state = state
         self._clients = clients
         self._access_of = access_of
@@ -229,7 +229,7 @@ class Users:
     def _put(self, name: bytes, user: User | None, born: int | None) -> None:
         """Puts an entry in the document, under a version later than the one before; the caller publishes it."""
         counter = self.sharing.next_counter(self._document.entries.get(name))
-        entry = Entry(counter, self._state.id, counter if born is None else born, user)
+        entry = UserEntry(counter, self._state.id, counter if born is None else born, user)
         self.sharing.document = self._document.with_entry(name, entry)
 
     def _publish(self, names: list[bytes]) -> None:

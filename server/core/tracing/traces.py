@@ -100,7 +100,7 @@ class Traces:
         """Does a part of a traced request, and puts the messages that it sends into envelopes."""
         state, turn = self._state, self._turn_of(span)
         self._launch()
-        first = state.number()
+        first = state.next_number()
         queues = state.messages, state.trailing
         queued = [{peer: len(messages) for peer, messages in queue.items()} for queue in queues]
         self.is_running = True
@@ -109,7 +109,7 @@ class Traces:
         finally:
             self.is_running = False
         self._launch()
-        self._scopes.append((first, state.number(), span))
+        self._scopes.append((first, state.next_number(), span))
         for queue, before in zip(queues, queued, strict=True):
             for peer, messages in queue.items():
                 self._wrap(span, turn, peer, messages, before.get(peer, 0))

@@ -20,7 +20,7 @@ _ANY_KEY: Final = b"%RW~*"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class UserEntry:
     """What is known of one user. `user` is None once it is deleted."""
 
     counter: int
@@ -53,13 +53,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Document(SharedDocument[Entry]):
+class Document(SharedDocument[UserEntry]):
     """All users by name, deleted ones included."""
 
     FIELD: ClassVar[str] = "users"
 
 
-def entry_of(row: list[Any]) -> Entry:
+def entry_of(row: list[Any]) -> UserEntry:
     """Decodes an entry of a JSON document of the right shape. Raises ValueError if its rules are none."""
     return _entry_in(_text(row))
 
@@ -82,15 +82,15 @@ def _text(row: list[Any]) -> str:
 
 
 @lru_cache(maxsize=ENTRIES_KEPT)
-def _entry_in(text: str) -> Entry:
+def _entry_in(text: str) -> UserEntry:
     """Decodes an entry; of a document that has come before only what has changed is decoded anew."""
     row = json.loads(text)
     counter, node, born, own, selectors = int(row[0], 16), row[1], int(row[2], 16), row[3], row[4]
     if own is None:
-        return Entry(counter, node, born, None)
+        return UserEntry(counter, node, born, None)
     user = changed(User(), _read(own), None)
     groups = tuple([selector_of(_read(rules), None) for rules in selectors])
-    return Entry(counter, node, born, User(**_fields(user), selectors=groups))
+    return UserEntry(counter, node, born, User(**_fields(user), selectors=groups))
 
 
 def _fields(user: User) -> dict[str, Any]:

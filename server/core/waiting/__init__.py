@@ -1,4 +1,4 @@
-"""Clients that wait for an element: BLPOP, BLMOVE, BZPOPMIN, XREAD and the like (DESIGN §15).
+"""Clients that wait for an element: BLPOP, BLMOVE, BZPOPMIN, XREAD and the like.
 
 Theory. Two nodes share the work. The node of the client, its *home*, has its connection, its time limit, and the keys that
 it still has to try. The coordinator of a key has a queue for the key, with one row for each client that waits. The home

@@ -48,7 +48,7 @@ _UNKNOWN: Final = b"ERR unknown command 'DYN.TRY'"
 _TEMPORARY: Final = (b"-NOQUORUM", b"-TIMEOUT", b"-BUSY", b"-STALE", b"-DISKFULL", b"-ERR node")
 
 
-class Wanted:
+class BlockingCall:
     """What a blocking command asks for.
 
     `keys`, in order, each once; `operation`: the words of an attempt, behind those that name key and client, and
@@ -81,7 +81,7 @@ class Wanted:
 class BlockedClient(Sink):
     """A client in a blocking command: the sink of its attempts."""
 
-    def __init__(self, blocked: Blocked, session: Session, slot: int, number: int, wanted: Wanted) -> None:
+    def __init__(self, blocked: Blocked, session: Session, slot: int, number: int, wanted: BlockingCall) -> None:
         super().__init__(session)
         self.session = session
         self.slot = slot  # the number of the command in its session
@@ -127,10 +127,10 @@ class Blocked:
 
     # --- a command
 
-    def begin(self, session: Session, slot: int, wanted: Wanted) -> None:
+    def begin(self, session: Session, slot: int, wanted: BlockingCall) -> None:
         """A client's blocking command begins; the session gets its reply some time."""
         self._state.has_waited = True
-        client = BlockedClient(self, session, slot, self._state.number(), wanted)
+        client = BlockedClient(self, session, slot, self._state.next_number(), wanted)
         self._clients[client.number] = client
         session.blocked = client.number
         if wanted.deadline_ms:

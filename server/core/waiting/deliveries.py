@@ -86,12 +86,12 @@ def _decoded(value: bytes) -> list[bytes]:
 class Delivery:
     """An element, or several of one command, that this node has popped for a client of `home`."""
 
-    __slots__ = ("due_ms", "home", "keepers", "number", "words")
+    __slots__ = ("due_ms", "escrow_nodes", "home", "number", "words")
 
-    def __init__(self, number: int, home: str, keepers: list[str], words: list[bytes], due_ms: int) -> None:
+    def __init__(self, number: int, home: str, escrow_nodes: list[str], words: list[bytes], due_ms: int) -> None:
         self.number = number
         self.home = home
-        self.keepers = keepers  # the nodes that got ESCROW
+        self.escrow_nodes = escrow_nodes  # the nodes that got ESCROW
         self.words = words  # the command that puts it back
         self.due_ms = due_ms
 
@@ -111,7 +111,7 @@ class Deliveries:
         self._known: dict[bytes, None] = {}  # ids of elements that were put back here, the oldest first
         self._returning = 0
         self._is_stopping = False
-        self._first_number = state.number()
+        self._first_number = state.next_number()
         self._recovered: dict[int, list[bytes]] = {}  # deliveries that an earlier run of this node has left open
         self._recover_ms = -1  # when they are put back
         self._returned: dict[str, list[int]] = {}  # coordinator -> its deliveries that were put back while it was away
@@ -122,15 +122,15 @@ class Deliveries:
     def open(self, home: str, plan: Plan, key: bytes, end: bytes, values: list[bytes]) -> int:
         """Elements are about to be removed from `key` for a client of `home`. Returns the number of the delivery."""
         state = self._state
-        number = state.number()
+        number = state.next_number()
         words = [PUT_BACK, key, b"%b:%d" % (state.id.encode(), number), end, *values]
-        keepers = [peer for peer in plan.live_peers if peer in state.queueing and peer in state.links]
-        keepers += [node for _, node in plan.stand_ins if node in state.queueing and node in state.links]
-        for peer in keepers:
+        escrow_nodes = [peer for peer in plan.live_peers if peer in state.queueing and peer in state.links]
+        escrow_nodes += [node for _, node in plan.stand_ins if node in state.queueing and node in state.links]
+        for peer in escrow_nodes:
             state.send(peer, encode_escrow(state.clock_reading(), number, words))
         state.records.put_raw(_row_key(number), _encoded(words))
         due_ms = state.now_ms + state.config.request_timeout_ms + _GRACE_MS
-        self._open[number] = Delivery(number, home, keepers, words, due_ms)
+        self._open[number] = Delivery(number, home, escrow_nodes, words, due_ms)
         return number
 
     def settled(self, home: str, settled: Settled) -> None:
@@ -146,12 +146,12 @@ class Deliveries:
         state = self._state
         if delivery is not None:
             state.records.put_raw(_row_key(delivery.number), None)
-            for peer in delivery.keepers:
+            for peer in delivery.escrow_nodes:
                 if peer in state.links:
                     state.send(peer, encode_cleared(state.clock_reading(), [delivery.number]))
 
     def _return(self, number: int) -> None:
-        """Puts back the elements of a delivery. The keepers are told when that is done."""
+        """Puts back the elements of a delivery. The nodes with ESCROW are told when that is done."""
         delivery = self._open.pop(number, None)
         if delivery is not None:
             self._put_back(delivery.words, delivery)
@@ -221,7 +221,7 @@ class Deliveries:
         """Our link to a peer is open: what was cleared meanwhile it has not heard of."""
         state = self._state
         if peer in state.queueing:
-            numbers = [number for number, delivery in self._open.items() if peer in delivery.keepers]
+            numbers = [number for number, delivery in self._open.items() if peer in delivery.escrow_nodes]
             state.send(peer, encode_opened(state.clock_reading(), Opened(self._first_number, numbers)))
             self._tell_returned(peer)
 

@@ -84,7 +84,7 @@ class Questions:
             row = _Row(procedure, question, asked, peers, deadline_ms, one_is_enough)
             if state.id in nodes:
                 row.answers[state.id] = self._own_answer(question, asked)
-            number = state.number()
+            number = state.next_number()
             self._rows[number] = row
             if peers:
                 message = encode_ask(state.clock_reading(), number, question, asked)

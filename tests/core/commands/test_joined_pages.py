@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from server.core.base.config import Config
 from server.core.commands import pages
-from server.core.commands.pages import END, Page, count_keys, page_after, read_page
+from server.core.commands.pages import END, KeyPage, count_keys, page_after, read_page
 from server.core.messages import record_questions
 from server.core.messages.asking import Question
 from server.core.messages.questions import QUESTIONS
@@ -117,7 +117,7 @@ def all_pages(limit: int) -> Callable[[Services], Generator[Any, Any, list[bytes
     """All keys, by pages of so many; each page goes on."""
 
     def steps(services: Services) -> Generator[Any, Any, list[bytes]]:
-        page = Page([], 0)
+        page = KeyPage([], 0)
         found: list[bytes] = []
         while page.next_place < END:
             before = page.next_place
@@ -205,7 +205,7 @@ def test_an_answer_ends_once_it_has_read_a_page_of_values(monkeypatch: pytest.Mo
     for key in KEYS:
         record = versions.supersede(state.records.get(key), b"actor-0-", 100, b"v" * 300)
         state.records.put(key, record, state.records.get(key))
-    whole = record_questions.Page(SLOT_PREFIX[0] + bytes(4), SLOT_PREFIX[16384], 1000, False)
+    whole = record_questions.PageQuestion(SLOT_PREFIX[0] + bytes(4), SLOT_PREFIX[16384], 1000, False)
     new, old = page_answers.page(state, whole._replace(live=True)), page_answers.page(state, whole)
     assert new is not None and new.next_prefix == KEYS[4][:PREFIX_BYTES] and new.pairs[::2] == KEYS[:4]
     assert old is not None and old.has_more and not old.next_prefix and old.pairs[::2] == KEYS[:2]

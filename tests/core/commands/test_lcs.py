@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.base.errors import CommandError
-from server.core.commands.lcs import Wanted, lcs, parse_options
+from server.core.commands.lcs import LcsOptions, lcs, parse_options
 from tests.core.commands.talking import Client, make_node
 from tests.core.commands.test_bits import run
 
 TEXTS = st.text(alphabet="abc", max_size=20).map(str.encode)
-LETTERS = Wanted(length=False, indexes=False, match_bytes_min=0, with_lengths=False)
+LETTERS = LcsOptions(length=False, indexes=False, match_bytes_min=0, with_lengths=False)
 
 
 def redis_matches(one: bytes, other: bytes) -> tuple[int, list[list[int]]]:
@@ -49,7 +49,7 @@ def test_the_sequence_of_redis_is_found(one: bytes, other: bytes, size_min: int,
     assert run(lcs(one, other, LETTERS._replace(length=True)))[0] == length
     found = b"".join([one[start : end + 1] for start, end, _, _ in reversed(matches)])
     assert run(lcs(one, other, LETTERS))[0] == found
-    wanted = Wanted(False, True, size_min, with_lengths)
+    wanted = LcsOptions(False, True, size_min, with_lengths)
     shown = [
         [match[:2], match[2:], *([match[1] - match[0] + 1] if with_lengths else [])]
         for match in matches
@@ -62,7 +62,7 @@ def test_long_values_take_several_slices_and_find_the_same() -> None:
     rng = random.Random(1)
     one = bytes(rng.choices(b"abcdefgh", k=9000))
     other = one[:3000] + bytes(rng.choices(b"xyz", k=500)) + one[4000:] + b"!"  # no common end, which costs nothing
-    answer, pauses = run(lcs(one, other, Wanted(False, True, 0, True)))
+    answer, pauses = run(lcs(one, other, LcsOptions(False, True, 0, True)))
     assert answer["len"] == sum(size for _, _, size in answer["matches"]) == 8000
     for (start, end), (other_start, other_end), size in answer["matches"]:
         assert one[start : end + 1] == other[other_start : other_end + 1]
@@ -94,7 +94,7 @@ def test_what_would_take_redis_too_much_memory_is_refused_as_redis_does() -> Non
 
 
 def test_options_are_read_as_redis_reads_them() -> None:
-    assert parse_options([b"idx", b"MINMATCHLEN", b"-3", b"WithMatchLen"]) == Wanted(False, True, 0, True)
+    assert parse_options([b"idx", b"MINMATCHLEN", b"-3", b"WithMatchLen"]) == LcsOptions(False, True, 0, True)
     client = Client(make_node())
     client.ask("SET a ohmytext")
     client.ask("SET b mynewtext")

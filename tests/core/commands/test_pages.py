@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.core.base.errors import CommandError
-from server.core.commands.pages import END, Page, read_page
+from server.core.commands.pages import END, KeyPage, read_page
 from server.core.messages import record_questions
 from server.core.records.records import SLOT_PREFIX
 from server.core.requests import page_answers
@@ -22,7 +22,8 @@ EMPTY = record_questions.PageAnswer([])
 def page(node: Any, first: int, end: int) -> record_questions.PageAnswer | None:
     """What the node says of these partitions."""
     return page_answers.page(
-        node.state, record_questions.Page(SLOT_PREFIX[first * WIDTH] + bytes(4), SLOT_PREFIX[end * WIDTH], 10, False)
+        node.state,
+        record_questions.PageQuestion(SLOT_PREFIX[first * WIDTH] + bytes(4), SLOT_PREFIX[end * WIDTH], 10, False),
     )
 
 
@@ -46,7 +47,7 @@ def test_a_page_of_another_layout_is_asked_for_again(monkeypatch: pytest.MonkeyP
     node = make_node(members=1)
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(node.services.questions, "ask", lambda owners, *words: asked.append(tuple(owners)))
-    steps: Generator[Any, Any, Page] = read_page(node.services, 0, 10)
+    steps: Generator[Any, Any, KeyPage] = read_page(node.services, 0, 10)
     next(steps)
     assert node.state.layout is not None
     node.state.adopt(replace(node.state.layout, revision=1))
@@ -54,4 +55,4 @@ def test_a_page_of_another_layout_is_asked_for_again(monkeypatch: pytest.MonkeyP
     assert len(asked) == 2
     with pytest.raises(StopIteration) as end:
         steps.send({})
-    assert end.value.value == Page([], END)
+    assert end.value.value == KeyPage([], END)

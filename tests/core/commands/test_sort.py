@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from server.core.base.errors import CommandError
 from server.core.commands import sort_command
-from server.core.commands.sort_command import Wanted, cut, in_order, key_of, number_of, parse_options, weights_of
+from server.core.commands.sort_command import SortOptions, cut, in_order, key_of, number_of, parse_options, weights_of
 from tests.core.commands.talking import Client, make_node
 from tests.core.commands.test_bits import run
 
-ALL = Wanted(None, (), 0, -1, is_descending=False, is_alphabetic=False)
+ALL = SortOptions(None, (), 0, -1, is_descending=False, is_alphabetic=False)
 
 
 @pytest.mark.parametrize(("text", "number"), [
@@ -72,7 +72,7 @@ def test_many_elements_are_sorted_in_slices() -> None:
 
 def test_options_are_read_as_redis_reads_them() -> None:
     words = b"by w_* get # GET h_*->f LIMIT 1 2 desc ALPHA".split()
-    assert parse_options(words, False) == Wanted(b"w_*", (b"#", b"h_*->f"), 1, 2, True, True)
+    assert parse_options(words, False) == SortOptions(b"w_*", (b"#", b"h_*->f"), 1, 2, True, True)
     for line in (b"BY", b"GET", b"LIMIT 1", b"NOSUCH", b"STORE"):
         with pytest.raises(CommandError, match="syntax error"):
             parse_options(line.split(), True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.core.membership import partition_fetch
-from server.core.membership.partition_fetch import PartitionFetch, Progress
+from server.core.membership.partition_fetch import FetchProgress, PartitionFetch
 from server.core.messages.asking import Question
 from server.core.messages.questions import COUNTS, Partitions
 from server.core.repair.exchange import Outcome, PeerLost
@@ -135,12 +135,12 @@ def test_a_partition_is_complete_once_enough_owners_and_all_live_ones_are_equal(
 
 def test_progress_counts_missing_keys_of_partitions_that_are_not_complete() -> None:
     it = Fixture()
-    assert it.fetch.progress(LAYOUT) == Progress(2, 0, 0, 0)
+    assert it.fetch.progress(LAYOUT) == FetchProgress(2, 0, 0, 0)
     it.records.trees.keys[0] = 1
     it.fetch.expected_keys = {0: 5, 1: 7}
-    assert it.fetch.progress(LAYOUT) == Progress(2, 0, 1, 4 + 7)
+    assert it.fetch.progress(LAYOUT) == FetchProgress(2, 0, 1, 4 + 7)
     it.fetch.equal[1] = dict.fromkeys(OTHERS)
-    assert it.fetch.progress(LAYOUT) == Progress(2, 1, 1, 4)
+    assert it.fetch.progress(LAYOUT) == FetchProgress(2, 1, 1, 4)
 
 
 def test_each_source_is_asked_once_and_a_partition_that_is_known_not_again() -> None:

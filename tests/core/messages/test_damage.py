@@ -229,6 +229,25 @@ def test_a_damaged_question_changes_nothing(machine: Machine, name: bytes) -> No
     assert b"ANSWER" in said, "the sound one is answered"
 
 
+@pytest.mark.parametrize(
+    ("name", "items"),
+    [
+        (b"KEYCOUNTS", [b"128", b"0"]),
+        (b"PAGE", [b"\0\0", b"\x40\0", b"10", b"live", b"0"]),
+        (b"TASKS", [b"task", b"ABORT"]),
+        (b"PAUSE", [b"PAUSE", b"task"]),
+    ],
+    ids=lambda value: value.decode() if isinstance(value, bytes) else "",
+)
+def test_a_sound_item_too_many_is_refused_behind_the_optional_ones(
+    machine: Machine, name: bytes, items: list[bytes]
+) -> None:
+    """The sampler reads no optional items, so an item that it adds may be read as one of these."""
+    read(QUESTIONS[name], *items)
+    for further in (b"0", b"5", items[-1]):
+        _refused(machine, [b"ASK", b"0", b"1", name, *items, further], f"{further!r} is too many")
+
+
 class Asker:
     """A procedure that notes the answer it gets."""
 

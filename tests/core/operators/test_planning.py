@@ -16,7 +16,7 @@ from server.core.operators.sizes import Sizes, own_sizes, sizes_of
 from server.core.ring.assignment import assign
 from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import TRANSFER, Layout, Member
-from server.core.ring.preview import Move
+from server.core.ring.preview import PartitionMove
 from server.core.ring.succession import commit
 from tests.core.commands.talking import Client, make_node
 
@@ -124,13 +124,20 @@ def test_changes_as_operators_see_them(change: Change, shown: dict[str, object])
     ("moved", "expected"),
     [
         ([], 0),
-        ([Move("a", "b", (0,))], 1),
-        ([Move("a", "b", tuple(range(16)))], 2),
-        ([Move("a", "b", tuple(range(8))), Move("c", "b", tuple(range(8, 16))), Move("a", "d", (0,))], 2),
-        ([Move("a", "b", tuple(range(8))), Move("a", "d", tuple(range(8, 16)))], 1),
+        ([PartitionMove("a", "b", (0,))], 1),
+        ([PartitionMove("a", "b", tuple(range(16)))], 2),
+        (
+            [
+                PartitionMove("a", "b", tuple(range(8))),
+                PartitionMove("c", "b", tuple(range(8, 16))),
+                PartitionMove("a", "d", (0,)),
+            ],
+            2,
+        ),
+        ([PartitionMove("a", "b", tuple(range(8))), PartitionMove("a", "d", tuple(range(8, 16)))], 1),
     ],
 )
-def test_the_time_is_that_of_the_node_which_gets_the_most(moved: Sequence[Move], expected: int) -> None:
+def test_the_time_is_that_of_the_node_which_gets_the_most(moved: Sequence[PartitionMove], expected: int) -> None:
     assert eta_s(moved, even(make_layout()), CONFIG) == expected
 
 

@@ -9,7 +9,7 @@ import pytest
 from server.core.records.records import storage_key_of
 from server.core.records.trees import Span
 from server.core.records.versions import merge
-from server.core.repair.differences import Difference, How
+from server.core.repair.differences import How, LeafDifference
 from server.core.repair.exchange import Exchange, Outcome, PeerLost
 from server.core.repair.exchange_answers import LISTED_KEYS, PAGE_BYTES
 from server.core.work.background import BATCH_KEYS
@@ -224,10 +224,10 @@ def test_what_differs_is_found_without_changing_anything() -> None:
     two.machines.settle()
     assert found == [
         [
-            Difference(here, How.PUSH),
-            Difference(there, How.PULL),
-            Difference(changed, How.LIST),
-            Difference((0, 1 << 14), How.OPEN),
+            LeafDifference(here, How.PUSH),
+            LeafDifference(there, How.PULL),
+            LeafDifference(changed, How.LIST),
+            LeafDifference((0, 1 << 14), How.OPEN),
         ]
     ]
     assert two.here.value(b"k7") == b"v"

@@ -17,8 +17,8 @@ from server.core.repair.exchange_answers import (
     PAGE_BYTES,
     RECORDS,
     absorb,
-    parts_of,
-    read_page,
+    equal_spans,
+    read_ranges,
     rest_of,
     split,
 )
@@ -90,7 +90,7 @@ def test_the_rest_of_ranges_begins_behind_the_last_key_of_a_page() -> None:
 def test_a_range_of_leaves_is_cut_into_parts(
     span: tuple[int, int], parts: int, expected: list[tuple[int, int]]
 ) -> None:
-    assert parts_of(span, parts) == expected
+    assert equal_spans(span, parts) == expected
 
 
 # --- pages
@@ -98,16 +98,16 @@ def test_a_range_of_leaves_is_cut_into_parts(
 
 def test_an_empty_range_is_an_empty_page_and_the_last() -> None:
     machine, _ = machine_with(0)
-    assert read_page(machine.state.records, [WHOLE]) == ([], b"", b"")
-    assert read_page(machine.state.records, []) == ([], b"", b"")
-    assert read_page(machine.state.records, [(A, A)]) == ([], b"", b"")
+    assert read_ranges(machine.state.records, [WHOLE]) == ([], b"", b"")
+    assert read_ranges(machine.state.records, []) == ([], b"", b"")
+    assert read_ranges(machine.state.records, [(A, A)]) == ([], b"", b"")
 
 
 def test_pages_hold_a_batch_of_keys_and_join_to_the_whole() -> None:
     machine, stored = machine_with(2 * BATCH_KEYS + 3)
     ranges, sizes, seen = [WHOLE], [], []
     while ranges:
-        page = read_page(machine.state.records, ranges)
+        page = read_ranges(machine.state.records, ranges)
         sizes.append(len(page.pairs))
         seen += [key for key, _ in page.pairs]
         assert page.cut == (page.pairs[-1][0] if len(page.pairs) == BATCH_KEYS else b"")
@@ -117,16 +117,16 @@ def test_pages_hold_a_batch_of_keys_and_join_to_the_whole() -> None:
 
 def test_a_page_holds_no_more_bytes_than_fit_but_one_record_always() -> None:
     machine, stored = machine_with(5, bytes(PAGE_BYTES // 2))
-    page = read_page(machine.state.records, [WHOLE])
+    page = read_ranges(machine.state.records, [WHOLE])
     assert [key for key, _ in page.pairs] == stored[:2] and page.cut == stored[1]
     large, [key] = machine_with(1, bytes(3 * PAGE_BYTES))
-    assert [pair[0] for pair in read_page(large.state.records, [WHOLE]).pairs] == [key]
+    assert [pair[0] for pair in read_ranges(large.state.records, [WHOLE]).pairs] == [key]
 
 
 def test_a_page_goes_over_several_ranges() -> None:
     machine, stored = machine_with(9)
     ranges = [(stored[0], stored[2]), (stored[4], stored[5]), (stored[7], b"\x40\0")]
-    assert [key for key, _ in read_page(machine.state.records, ranges).pairs] == [
+    assert [key for key, _ in read_ranges(machine.state.records, ranges).pairs] == [
         *stored[:2], stored[4], *stored[7:]
     ]  # fmt: skip
 
@@ -134,25 +134,25 @@ def test_a_page_goes_over_several_ranges() -> None:
 def test_a_page_over_several_ranges_is_a_page_of_them_together() -> None:
     machine, stored = machine_with(3 * BATCH_KEYS)
     middle = stored[10]
-    page = read_page(machine.state.records, [(b"\0\0", middle), (middle, b"\x40\0")])
+    page = read_ranges(machine.state.records, [(b"\0\0", middle), (middle, b"\x40\0")])
     assert [key for key, _ in page.pairs] == stored[:BATCH_KEYS]
     large, stored = machine_with(3, bytes(PAGE_BYTES * 2 // 3))
-    page = read_page(large.state.records, [(b"\0\0", stored[1]), (stored[1], b"\x40\0")])
+    page = read_ranges(large.state.records, [(b"\0\0", stored[1]), (stored[1], b"\x40\0")])
     assert [key for key, _ in page.pairs] == stored[:2] and page.cut == stored[1]
 
 
 def test_a_page_ends_before_a_gap_and_one_that_begins_with_it_says_where_it_ends() -> None:
     machine, stored = machine_with(6)
     machine.disk.unreadable[stored[3]] = None
-    page = read_page(machine.state.records, [WHOLE])
+    page = read_ranges(machine.state.records, [WHOLE])
     assert [key for key, _ in page.pairs] == stored[:3] and not page.gap_end
     [rest] = rest_of([WHOLE], page.cut)
-    beyond = read_page(machine.state.records, [rest])
+    beyond = read_ranges(machine.state.records, [rest])
     while beyond.pairs:  # what was read before the gap was met
         [rest] = rest_of([rest], beyond.cut)
-        beyond = read_page(machine.state.records, [rest])
+        beyond = read_ranges(machine.state.records, [rest])
     assert beyond.pairs == [] and stored[3] < beyond.gap_end <= stored[4]
-    behind = read_page(machine.state.records, split([rest], beyond.gap_end)[1])
+    behind = read_ranges(machine.state.records, split([rest], beyond.gap_end)[1])
     assert [key for key, _ in behind.pairs] == stored[4:]
     assert machine.state.records.unreadable, "and it is known as damage"
 
@@ -191,7 +191,7 @@ def test_hashes_are_those_of_the_parts_and_one_word_for_nothing() -> None:
     trees = machine.state.records.trees
     span = (0, 1 << 14)
     [hashes] = ask(machine, b"HASHES", b"14", b"16", encode_spans([span, (0, 1)]))
-    expected = [trees.hash_of(part) for part in [*parts_of(span, 16), (0, 1)]]
+    expected = [trees.hash_of(part) for part in [*equal_spans(span, 16), (0, 1)]]
     assert hashes == b"".join(expected)
     machine.node.state.records.remove(storage_key_of(b"k0"))
     [other] = ask(machine, b"HASHES", b"14", b"16", encode_spans([span]))

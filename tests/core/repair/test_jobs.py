@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.core.messages.questions import Job
+from server.core.messages.questions import RepairJob
 from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord
 from server.core.repair.exchange import LOST, UNSETTLED
@@ -31,7 +31,7 @@ class Shop:
 
     def ask(self, name: str = "job", partitions: list[int] = ALL, action: bytes = b"go", epoch: int = 1) -> Any:
         """What it says of a job; None for no answer."""
-        answer = self.jobs.asked(Job(epoch, name, action, partitions))
+        answer = self.jobs.asked(RepairJob(epoch, name, action, partitions))
         return None if answer is None else json.loads(json.dumps(answer))  # tuples are lists on the wire
 
     def work(self, duration_ms: int = 5000, **options: Any) -> Any:

@@ -63,7 +63,7 @@ def test_a_damaged_record_is_replaced_by_the_copy_of_the_others() -> None:
     ward.machines.pass_ms(10)
     assert ward.one.value(KEY) == b"v" and ward.one.disk.get(STORED) == written(b"v", KEY)
     assert len(ward.mending) == 0 and ward.counts == (1, 0)
-    assert ward.mending.take_counts() == (1, 0) and ward.mending.take_counts() == (0, 0)
+    assert ward.mending.drain_counts() == (1, 0) and ward.mending.drain_counts() == (0, 0)
 
 
 def test_the_join_of_all_copies_is_stored() -> None:
@@ -111,7 +111,7 @@ def test_a_record_that_nobody_has_is_lost_and_counted() -> None:
     for number in (2, 3):
         ward.machines[number].damage(KEY)
     ward.find_and_wait(100)
-    assert ward.counts == (0, 1) and ward.mending.take_counts() == (0, 1)
+    assert ward.counts == (0, 1) and ward.mending.drain_counts() == (0, 1)
     assert ward.one.record(KEY) is None, "and it damages nothing any more"
 
 

@@ -46,7 +46,7 @@ class Walk:
         return self.one.state.statistics.records_scrubbed
 
 
-def _page(machine: Machine, page: record_questions.Page) -> record_questions.PageAnswer | None:
+def _page(machine: Machine, page: record_questions.PageQuestion) -> record_questions.PageAnswer | None:
     return page_answers.page(machine.state, page)
 
 

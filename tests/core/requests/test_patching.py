@@ -39,7 +39,7 @@ def patch_of(counter: int) -> bytes:
 def group_of(node: Node, record: bytes, base: bytes | None) -> WriteGroup:
     """A group that writes the key, in place of a former record."""
     plan = node.services.route(b"k").plan
-    group = WriteGroup(node.state.number(), plan, plan.tally(2), 1000)
+    group = WriteGroup(node.state.next_number(), plan, plan.tally(2), 1000)
     group.payload = [KEY, record]
     group.bases = {} if base is None else {1: base}
     group.size_bytes = len(record)

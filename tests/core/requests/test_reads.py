@@ -16,6 +16,8 @@ from server.core.messages.comparison import checksums
 from server.core.node import Node
 from server.core.records.records import storage_key_of
 from server.core.records.versions import supersede
+from server.core.requests import reads
+from server.core.requests.digests import digest, short_digest
 from tests.core.commands.talking import ADDRESS, CONFIG, LOCAL_ADDRESS, Store, finish_turn, make_node, member, reach
 
 ACTOR = b"actor-z."
@@ -27,10 +29,17 @@ TWO, THREE = member(2).id, member(3).id
 class Group:
     """A pipeline that reads four keys from a coordinator, which cannot read its records at the indexes `damaged`.
 
-    `is_sampled`: it asks both other owners at once; else the one that it needs.
+    `is_sampled`: it asks both other owners at once; else the one that it needs. `orderly`: peers that have announced
+    ORDERLY, so that they know short digests.
     """
 
-    def __init__(self, damaged: tuple[int, ...] = (), comparing: bool = True, is_sampled: bool = True) -> None:
+    def __init__(
+        self,
+        damaged: tuple[int, ...] = (),
+        comparing: bool = True,
+        is_sampled: bool = True,
+        orderly: tuple[str, ...] = (),
+    ) -> None:
         self.node = node = make_node(3, CONFIG)
         node.services.reads.hedging.compared_share = float(is_sampled)
         store = node.state.records._store
@@ -41,6 +50,8 @@ class Group:
             reach(node, number)
             if comparing:
                 node.greeted(member(number).id, 0, CAPABILITIES)
+        for peer in orderly:
+            self.tell(peer, b"ORDERLY", 0)
         self.session = node.open_session(ADDRESS, LOCAL_ADDRESS, 0)
         node.commands(self.session, [[b"GET", key] for key in KEYS], 0)
         self.replies: list[Any] = []
@@ -202,6 +213,17 @@ def test_a_peer_that_does_not_compare_is_asked_as_before() -> None:
         THREE: [keys[1], NEW],
         group.node.state.id: [keys[1], NEW],
     }
+
+
+def test_peers_of_two_earlier_versions_get_each_a_digest_that_they_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question for both would send the short digest of the first peer to the second, which does not know it."""
+    monkeypatch.setattr(reads, "DIGESTED_BYTES_MAX", 100)
+    for orderly, other in ((TWO, THREE), (THREE, TWO)):
+        asked = Group(comparing=False, orderly=(orderly,)).asked
+        [short], [whole] = asked[orderly], asked[other]
+        assert (short[0], short[3]) == (b"READ", short_digest([OLD] * 4))
+        assert (whole[0], whole[3]) == (b"READ", digest([OLD] * 4))
+        assert short[4:] == whole[4:] == [storage_key_of(key) for key in KEYS]
 
 
 def test_a_renewed_process_must_say_again_that_it_compares() -> None:

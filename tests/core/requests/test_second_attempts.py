@@ -117,16 +117,16 @@ def test_writes_whose_effect_is_the_same_run_again(command: str, runs_twice: boo
 def test_a_relay_at_work_is_not_stale_and_its_sender_is_told(node: Node) -> None:
     relays = node.services.relays
     batch = RelayedBatch(member(2).id, 7, OPTIONS, [[b"SADD"]], relays._outgoing, 1000, 0)
-    begin_step = relays.stale_check(batch)
+    renew_or_refuse = relays.stale_check(batch)
     told = []
     for now_ms in range(0, 6000, 400):
         node.state.at(now_ms)
-        assert begin_step() is None, "no step was late"
+        assert renew_or_refuse() is None, "no step was late"
         messages = messages_in(finish_turn(node).messages.get(member(2).id, b""))
         told += [message[2:] for message in messages if message[0] == b"RELAYED"]
     assert len(told) == 14 and all(message[:2] == [b"7", b""] for message in told), "without replies"
     node.state.at(5600 + 1001)  # as after a suspension: the sender may have sent it elsewhere
-    assert begin_step() == STALE
+    assert renew_or_refuse() == STALE
 
 
 @pytest.mark.parametrize("is_told", [False, True])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from server.core.ring.assignment import assign
 from server.core.ring.layout import Layout, Member
-from server.core.ring.preview import Move, moves, preview, zone_violations
+from server.core.ring.preview import PartitionMove, moves, preview, zone_violations
 from server.core.ring.reassignment import next_owners, reassign
 from tests.core.ring.test_reassignment import MEMBERS, PARTITIONS, N, make_layout, make_member
 
@@ -28,18 +28,18 @@ def test_each_new_seat_is_in_one_move(before: list[Member], after: list[Member],
 
 def test_who_leaves_gives_to_who_comes() -> None:
     assert moves((("a", "b"), ("b", "a"), ("a", "c")), (("d", "a"), ("d", "b"), ("c", "a"))) == (
-        Move("a", "d", (1,)),
-        Move("b", "d", (0,)),
+        PartitionMove("a", "d", (1,)),
+        PartitionMove("b", "d", (0,)),
     )
 
 
 def test_who_is_gone_gives_nothing() -> None:
-    assert moves((("a", "b"), ("b", "a")), (("d", "b"), ("b", "d")), gone=["a"]) == (Move("b", "d", (0, 1)),)
-    assert moves((("a",),), (("d",),), gone=["a"]) == (Move("a", "d", (0,)),)
+    assert moves((("a", "b"), ("b", "a")), (("d", "b"), ("b", "d")), gone=["a"]) == (PartitionMove("b", "d", (0, 1)),)
+    assert moves((("a",),), (("d",),), gone=["a"]) == (PartitionMove("a", "d", (0,)),)
 
 
 def test_a_further_owner_is_fed_by_the_first() -> None:
-    assert moves((("a", "b"),), (("b", "c", "a"),)) == (Move("a", "c", (0,)),)
+    assert moves((("a", "b"),), (("b", "c", "a"),)) == (PartitionMove("a", "c", (0,)),)
     assert moves((("a", "b"),), (("b",),)) == ()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from server.core.base.poison import COMMAND, digest_of, poison_of_command, poison_of_message
+from server.core.base.poison import COMMAND, message_digest, poison_of_command, poison_of_message
 from server.core.base.quarantine import DEATHS_MAX, HOLD_MS, HOLD_MS_MAX, LABEL_DEATHS, Quarantine
 from server.core.base.unexpected import Fatal, RefusedMessage
 from server.core.messages import announcements
@@ -197,7 +197,7 @@ def test_only_so_many_are_remembered_and_the_latest_are() -> None:
     for number in range(2 * DEATHS_MAX):
         quarantine.add(poison_of_message("STORE", [b"%d" % number]), NOW_MS)
     assert len(quarantine.known) == DEATHS_MAX
-    assert ("STORE", digest_of([b"%d" % (2 * DEATHS_MAX - 1)])) in quarantine.known and (
+    assert ("STORE", message_digest([b"%d" % (2 * DEATHS_MAX - 1)])) in quarantine.known and (
         "STORE",
         "",
     ) in quarantine.known
@@ -244,5 +244,5 @@ PAIRS: list[tuple[list[object], list[object]]] = [
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_different_messages_have_different_digests(one: list[object], other: list[object]) -> None:
-    digest: Callable[[list[object]], str] = digest_of
+    digest: Callable[[list[object]], str] = message_digest
     assert digest(one) != digest(other) and digest(one) == digest(list(one))

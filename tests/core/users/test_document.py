@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from server.core.messages.users import document_in
 from server.core.shared.document import DELETED_MAX, merged
-from server.core.users.document import Document, Entry
+from server.core.users.document import Document, UserEntry
 from server.core.users.rules import RuleError, User, changed
 
 NAMES = [b"ann", b"bob", b"\xffcy", b"default"]
@@ -18,8 +18,8 @@ def _user(*rules: bytes) -> User:
     return changed(User(), rules, None)
 
 
-def _entry(counter: int, node: str = "n1", *rules: bytes) -> Entry:
-    return Entry(counter, node, counter, _user(*rules))
+def _entry(counter: int, node: str = "n1", *rules: bytes) -> UserEntry:
+    return UserEntry(counter, node, counter, _user(*rules))
 
 
 def _random_document(rng: random.Random) -> Document:
@@ -28,7 +28,7 @@ def _random_document(rng: random.Random) -> Document:
         if rng.random() < 0.7:
             counter, node = rng.randrange(1, 6), rng.choice(["n1", "n2"])
             user = None if rng.random() < 0.3 else _user(b"+get", b">%d%s" % (counter, node.encode()))
-            document = document.with_entry(name, Entry(counter, node, counter, user))
+            document = document.with_entry(name, UserEntry(counter, node, counter, user))
     return document
 
 
@@ -45,7 +45,7 @@ def test_a_merge_does_not_depend_on_order() -> None:
 def test_changes_of_different_users_on_two_sides_are_both_kept() -> None:
     common = Document().with_entry(b"ann", _entry(1)).with_entry(b"bob", _entry(2))
     one = common.with_entry(b"ann", _entry(5, "n1", b"+get"))
-    other = common.with_entry(b"bob", Entry(4, "n2", 2, None)).with_entry(b"cid", _entry(3, "n2"))
+    other = common.with_entry(b"bob", UserEntry(4, "n2", 2, None)).with_entry(b"cid", _entry(3, "n2"))
     both = merged(one, other)
     assert both.entries[b"ann"].user == _user(b"+get")
     assert both.names() == [b"ann", b"cid"]
@@ -60,15 +60,15 @@ def test_of_two_changes_of_one_user_the_later_wins_and_the_node_decides_between_
 
 def test_a_deleted_user_is_not_brought_back_by_a_node_that_was_away() -> None:
     away = Document().with_entry(b"ann", _entry(1))
-    here = away.with_entry(b"ann", Entry(2, "n1", 1, None))
+    here = away.with_entry(b"ann", UserEntry(2, "n1", 1, None))
     assert merged(here, away).names() == merged(away, here).names() == []
 
 
 def test_forgotten_deletions_bring_nobody_back_either() -> None:
     away = Document().with_entry(b"u0", _entry(1)).with_entry(b"kept", _entry(2))
-    here = away.with_entry(b"u0", Entry(3, "n1", 1, None))
+    here = away.with_entry(b"u0", UserEntry(3, "n1", 1, None))
     for number in range(1, DELETED_MAX + 1):
-        here = Document({**here.entries, b"u%d" % number: Entry(3 + number, "n1", 3, None)}, here.floor)
+        here = Document({**here.entries, b"u%d" % number: UserEntry(3 + number, "n1", 3, None)}, here.floor)
     here = here.with_entry(b"x", _entry(10_000_000))
     assert here.floor == 3 and b"u0" not in here.entries
     assert merged(here, away) == merged(away, here) == here
@@ -89,7 +89,7 @@ def test_a_document_is_decoded_as_it_was_encoded() -> None:
         document = _random_document(rng)
         assert document_in(document.encode()) == document
         assert document_in(document.encode()).digest() == document.digest()
-    odd = Document().with_entry(b"\xff", Entry(9, "n1", 8, _user(b"on", b'~a"b', b"(%R~\xfe +get)", b"&\x80")))
+    odd = Document().with_entry(b"\xff", UserEntry(9, "n1", 8, _user(b"on", b'~a"b', b"(%R~\xfe +get)", b"&\x80")))
     assert document_in(odd.encode()) == odd
 
 
@@ -105,7 +105,7 @@ def test_any_user_is_decoded_as_it_was_encoded() -> None:
         for rule in rng.choices(rules, k=rng.randrange(9)):
             with suppress(RuleError):
                 user = changed(user, [rule], None)
-        document = Document().with_entry(b"bob", Entry(1, "n1", 1, user))
+        document = Document().with_entry(b"bob", UserEntry(1, "n1", 1, user))
         assert document_in(document.encode()) == document, user
 
 

@@ -22,7 +22,7 @@ from server.core.commands.spec import ALONE, CommandSpec
 from server.core.commands.typed_steps import run_command
 from server.core.records.views import pack_score, unpack_score
 from server.core.services.services import Services
-from server.core.waiting.blocked import Wanted
+from server.core.waiting.blocked import BlockingCall
 from server.core.work.procedures import Steps
 
 _MS_MAX = 1 << 63
@@ -42,7 +42,7 @@ def _deadline_ms(services: Services, text: bytes) -> int:
     return now_ms + math.ceil(timeout_ms) if timeout_ms > 0 else 0
 
 
-def _run(services: Services, sink: Sink, number: int, wanted: Wanted, nothing: bytes) -> None:
+def _run(services: Services, sink: Sink, number: int, wanted: BlockingCall, nothing: bytes) -> None:
     """Begins a command. `nothing` is its reply where it does not block."""
     if isinstance(sink, Session) and not sink.denies_blocking:
         services.waiting.blocked.begin(sink, number, wanted)
@@ -50,7 +50,7 @@ def _run(services: Services, sink: Sink, number: int, wanted: Wanted, nothing: b
         services.run_steps(_at_once(services, wanted, nothing), sink, number)
 
 
-def _at_once(services: Services, wanted: Wanted, nothing: bytes) -> Steps:
+def _at_once(services: Services, wanted: BlockingCall, nothing: bytes) -> Steps:
     """Does what can be done without waiting."""
     name, *words = wanted.operation
     for key in wanted.keys:
@@ -69,7 +69,7 @@ def _pop(operation: bytes) -> Callable[[Services, Sink, int, list[bytes]], None]
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         deadline_ms = _deadline_ms(services, args[-1])
         nothing = resp.null_array(sink.resp3)
-        wanted = Wanted(args[1:-1], [operation, b"1"], True, _key_and_value, nothing, deadline_ms)
+        wanted = BlockingCall(args[1:-1], [operation, b"1"], True, _key_and_value, nothing, deadline_ms)
         _run(services, sink, number, wanted, nothing)
 
     return handle
@@ -89,7 +89,7 @@ def _pop_member(operation: bytes) -> Callable[[Services, Sink, int, list[bytes]]
         def reply(key: bytes, values: Values) -> bytes:
             return resp.array([bulk(client_key(key)), bulk(values[0]), resp.double(unpack_score(values[1]), resp3)])
 
-        wanted = Wanted(args[1:-1], [operation, b"1"], True, reply, nothing, deadline_ms)
+        wanted = BlockingCall(args[1:-1], [operation, b"1"], True, reply, nothing, deadline_ms)
         _run(services, sink, number, wanted, nothing)
 
     return handle
@@ -109,7 +109,7 @@ def _counted(
         def reply(key: bytes, values: Values) -> bytes:
             return resp.array([bulk(client_key(key)), made(values, resp3)])
 
-        _run(services, sink, number, Wanted(keys, operation, True, reply, nothing, deadline_ms), nothing)
+        _run(services, sink, number, BlockingCall(keys, operation, True, reply, nothing, deadline_ms), nothing)
 
     return handle
 
@@ -141,7 +141,7 @@ def _begin_move(
     deadline_ms = _deadline_ms(services, timeout)
     operation = [b"LMOVE", keys[1], *ends]
     nothing = resp.null_array(sink.resp3)
-    wanted = Wanted(keys[:1], operation, False, lambda key, values: bulk(values[0]), nothing, deadline_ms)
+    wanted = BlockingCall(keys[:1], operation, False, lambda key, values: bulk(values[0]), nothing, deadline_ms)
     _run(services, sink, number, wanted, resp.null(sink.resp3))
 
 

@@ -34,7 +34,7 @@ _NOT_POSITIVE = "ERR Parameter `numFields` should be greater than 0"
 _NO_NUMBER = "ERR Number of fields must be a positive integer"
 
 
-def fields_of(args: list[bytes], place: int, message: str = _NOT_POSITIVE) -> list[bytes]:
+def counted_fields(args: list[bytes], place: int, message: str = _NOT_POSITIVE) -> list[bytes]:
     """Returns the fields of `FIELDS numfields field …`, which begins at a place. Raises CommandError as Redis does."""
     if len(args) <= place or args[place].upper() != b"FIELDS":
         raise CommandError(_FIELDS_MISSING)
@@ -57,7 +57,7 @@ def hexpire(unit_ms: int, is_absolute: bool) -> Callable[[Draft, list[bytes], Si
     def change(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
         at_ms = _expiry_of(args, unit_ms, 0 if is_absolute else draft.now_ms)
         condition, place = _condition(args)
-        names = fields_of(args, place)
+        names = counted_fields(args, place)
         return array_reply(lambda name: resp.integer(_expire(draft, name, at_ms, condition)), names)
 
     return change
@@ -95,7 +95,7 @@ def hpersist(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
             draft.expire_field(name, 0)
         return resp.integer(_NO_FIELD if found is None else _DONE if found[1] else _NO_EXPIRY)
 
-    return array_reply(persist, fields_of(args, 2, _NO_NUMBER))
+    return array_reply(persist, counted_fields(args, 2, _NO_NUMBER))
 
 
 def httl(unit_ms: int, is_absolute: bool) -> Callable[[View, list[bytes], Sink], Sliced]:
@@ -110,7 +110,7 @@ def httl(unit_ms: int, is_absolute: bool) -> Callable[[View, list[bytes], Sink],
                 return resp.integer(_NO_EXPIRY)
             return resp.integer(-((view.now_ms * (not is_absolute) - found[1]) // unit_ms))
 
-        return array_reply(time_of, fields_of(args, 2, _NO_NUMBER))
+        return array_reply(time_of, counted_fields(args, 2, _NO_NUMBER))
 
     return read
 
@@ -118,12 +118,12 @@ def httl(unit_ms: int, is_absolute: bool) -> Callable[[View, list[bytes], Sink],
 def hgetdel(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
     """HGETDEL key FIELDS numfields field …: the values of the fields, which are removed."""
 
-    def take(name: bytes) -> bytes:
+    def get_and_delete(name: bytes) -> bytes:
         told = value_reply(draft.get(name), sink)
         draft.remove(name)
         return told
 
-    return array_reply(take, fields_of(args, 2, _NO_NUMBER))
+    return array_reply(get_and_delete, counted_fields(args, 2, _NO_NUMBER))
 
 
 @dataclass
@@ -171,7 +171,7 @@ def hgetex(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
     if found.words and found.at_ms >= 0:
         raise CommandError("ERR Only one of EX, PX, EXAT, PXAT or PERSIST arguments can be specified")
 
-    def take(name: bytes) -> bytes:
+    def get_and_expire(name: bytes) -> bytes:
         present = draft.look_up(name)
         if present is None:
             pass
@@ -183,7 +183,7 @@ def hgetex(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
             draft.expire_field(name, 0)
         return value_reply(None if present is None else present[0], sink)
 
-    return array_reply(take, found.rest)
+    return array_reply(get_and_expire, found.rest)
 
 
 def hsetex(draft: Draft, args: list[bytes], sink: Sink) -> Slices[Reply]:

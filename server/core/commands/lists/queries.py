@@ -44,7 +44,7 @@ def lrange(view: View, args: list[bytes], sink: Sink) -> Slices[Reply]:
     return (yield from joined_reply(b"*%d\r\n" % len(items), lambda item: bulk(item[1]), items))
 
 
-class Wanted(NamedTuple):
+class LposOptions(NamedTuple):
     """The options of LPOS. `indexes_max` is negative if a single index is asked for; 0 stands for all, there and in
     `compared_max`."""
 
@@ -62,9 +62,9 @@ def lpos(view: View, args: list[bytes], sink: Sink) -> Slices[Reply]:
     return resp.integer(found[0]) if found else resp.null(sink.resp3)
 
 
-def position_options(words: list[bytes]) -> Wanted:
+def position_options(words: list[bytes]) -> LposOptions:
     """Returns the options of LPOS. Raises CommandError as Redis does."""
-    wanted = Wanted()
+    wanted = LposOptions()
     for place in range(0, len(words), 2):
         name = words[place].upper()
         if place + 1 == len(words):
@@ -93,7 +93,7 @@ def _not_negative(text: bytes, name: str) -> int:
     return number
 
 
-def _matches(view: View, element: bytes, wanted: Wanted) -> Slices[list[int]]:
+def _matches(view: View, element: bytes, wanted: LposOptions) -> Slices[list[int]]:
     """Returns the indexes that LPOS answers."""
     size, found, pace = len(view), [], Pace()
     items: Iterator[Item] = items_from(view, 0) if wanted.rank > 0 else items_backwards(view)

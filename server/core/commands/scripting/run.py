@@ -49,7 +49,7 @@ class NextCommand(Exception):
 
 
 class ScriptSink(Sink):
-    """The sink of a job's step, and of its commands, which run with the protocol that the script has chosen."""
+    """The sink of a job, and of its commands, which run with the protocol that the script has chosen."""
 
     def __init__(self, sink: Sink, database: int) -> None:
         super().__init__(sink)

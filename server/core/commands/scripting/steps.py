@@ -1,8 +1,8 @@
-"""Where a job runs: at the coordinator of its keys, as one step; or here, command by command.
+"""Where a job runs: at the coordinator of its keys, atomically; or here, command by command.
 
     the keys of the script                      how it runs
-    are of one slot                             at their coordinator, as one step: on a snapshot that a quorum was read for;
-                                                what it writes is one batch on every replica (transactions/slot_step.py)
+    are of one slot                             at their coordinator, atomically: on a snapshot that a quorum was read for;
+                                                what it writes is one batch on every replica (transactions/atomic_run.py)
     none, and it reaches none                   here, in one go
     none, and it reaches keys of one slot       as if the call had named them
     are of several slots, or it calls a
@@ -32,7 +32,7 @@ from server.core.commands.scripting.job import MALFORMED, Job, decode
 from server.core.commands.scripting.run import NextCommand, Outside, Run, ScriptSink
 from server.core.commands.scripting.texts import find_text
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
-from server.core.commands.transactions.slot_step import CROSSSLOT, slot_step
+from server.core.commands.transactions.atomic_run import CROSSSLOT, run_atomically
 from server.core.commands.transactions.snapshot import KeysMissing, Snapshot, encoded
 from server.core.scripts.shebang import Script
 from server.core.services.services import Services
@@ -52,7 +52,7 @@ _CROSSSLOT: Final = ErrorReply.of(CROSSSLOT)
 
 
 class _Whole(Sink):
-    """The sink of a step or of a command: an error of it is a result, too."""
+    """The sink of an atomic run or of a command: an error of it is a result, too."""
 
     def __init__(self, procedure: Procedure, args: list[bytes], resp3: bool, database: int) -> None:
         super().__init__(procedure)
@@ -162,7 +162,7 @@ def _step(services: Services, sink: ScriptSink, number: int, job: Job) -> Steps:
             raise
 
     try:
-        return (yield from slot_step(services, sink, number, job.all_keys(), body, job.encode()))
+        return (yield from run_atomically(services, sink, number, job.all_keys(), body, job.encode()))
     except Outside:
         return _CROSSSLOT
 

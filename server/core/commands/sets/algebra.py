@@ -1,7 +1,7 @@
 """Unions, intersections and differences of sets: SUNION, SINTER, SDIFF, their STORE forms, and SINTERCARD.
 
 Theory. The inputs are read by a quorum each, so the result may mix states of different moments. They are read some at a
-time and taken in at once, in slices: so a command over a thousand large sets holds a few of them, and the result so far.
+time and added at once, in slices: so a command over a thousand large sets holds a few of them, and the result so far.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _LIMIT = "ERR LIMIT can't be negative"
 
 
 class Algebra(Protocol):
-    """An operation on sets, which are taken in one after the other, some at a time."""
+    """An operation on sets, which are added in their order, some at a time."""
 
-    def take(self, views: list[View]) -> Slices[None]:
-        """Takes in some of the sets, in their order."""
+    def add_sets(self, views: list[View]) -> Slices[None]:
+        """Adds some of the sets, in their order."""
 
     def result(self) -> Slices[list[bytes]]:
         """Returns the result, in the order of the elements' bytes."""
@@ -38,7 +38,7 @@ class Union:
         self._bytes = 0
         self._bytes_max = bytes_max
 
-    def take(self, views: list[View]) -> Slices[None]:
+    def add_sets(self, views: list[View]) -> Slices[None]:
         """See Algebra."""
         pace = Pace()
         for view in views:
@@ -64,8 +64,8 @@ class Intersection:
         self._found: list[bytes] | None = None
         self._limit = limit
 
-    def take(self, views: list[View]) -> Slices[None]:
-        """See Algebra. Of the sets taken at once the smallest one is first."""
+    def add_sets(self, views: list[View]) -> Slices[None]:
+        """See Algebra. Of the sets added at once the smallest one is first."""
         pace = Pace()
         for view in sorted(views, key=len):
             if self._found is None:
@@ -86,7 +86,7 @@ class Difference:
     def __init__(self) -> None:
         self._found: list[bytes] | None = None
 
-    def take(self, views: list[View]) -> Slices[None]:
+    def add_sets(self, views: list[View]) -> Slices[None]:
         """See Algebra."""
         pace = Pace()
         for view in views:

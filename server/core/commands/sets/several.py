@@ -65,12 +65,12 @@ def _operation(name: str, services: Services) -> Algebra:
 def _result(services: Services, keys: list[bytes], operation: Algebra) -> Generator[Step, Any, list[bytes]]:
     """Returns what an operation makes of the sets. A set that is named again changes nothing, unless it was the first."""
 
-    def take(views: list[View]) -> Slices[None]:
+    def add(views: list[View]) -> Slices[None]:
         for view in views:
             check_type(view, SET)
-        return operation.take(views)
+        return operation.add_sets(views)
 
-    yield from gather_in_batches(services, [keys[0], *dict.fromkeys(keys[1:])], take)
+    yield from gather_in_batches(services, [keys[0], *dict.fromkeys(keys[1:])], add)
     return (yield from in_slices(services, operation.result()))
 
 

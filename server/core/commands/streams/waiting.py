@@ -34,7 +34,7 @@ _UNBALANCED: Final = "ERR Unbalanced XREAD list of streams: for each stream key 
 _TIMEOUT: Final = "ERR timeout is not an integer or out of range"
 
 
-class Wanted(NamedTuple):
+class XreadOptions(NamedTuple):
     """What a call of XREAD asks for. `block_ms` is None without BLOCK, and 0 to wait without an end."""
 
     keys: list[bytes]
@@ -59,7 +59,7 @@ def xread(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     services.run_steps(_steps(services, sink, number, wanted), sink, number)
 
 
-def _steps(services: Services, sink: Sink, number: int, wanted: Wanted) -> Steps:
+def _steps(services: Services, sink: Sink, number: int, wanted: XreadOptions) -> Steps:
     deadline_ms = services.state.now_ms + wanted.block_ms if wanted.block_ms else 0
     views: list[View] = yield gather(services, wanted.keys)
     for view in views:
@@ -75,7 +75,7 @@ def _steps(services: Services, sink: Sink, number: int, wanted: Wanted) -> Steps
     return None
 
 
-def _waits_for(sink: Sink, wanted: Wanted, behind: list[Id], deadline_ms: int) -> blocked.Wanted:
+def _waits_for(sink: Sink, wanted: XreadOptions, behind: list[Id], deadline_ms: int) -> blocked.BlockingCall:
     """What a client waits for, behind these ids. As in Redis it gets the entries of the first stream that has some, and of
     a key that it names twice it waits behind the first id."""
     resp3 = sink.resp3
@@ -88,7 +88,7 @@ def _waits_for(sink: Sink, wanted: Wanted, behind: list[Id], deadline_ms: int) -
     for key, last in zip(wanted.keys, behind, strict=True):
         words.setdefault(key, [last.text()])
     operation, nothing = [blocked.READ, b"%d" % wanted.entries_max], resp.null_array(resp3)
-    return blocked.Wanted(wanted.keys, operation, False, reply, nothing, deadline_ms, words)
+    return blocked.BlockingCall(wanted.keys, operation, False, reply, nothing, deadline_ms, words)
 
 
 def _behind(word: bytes, view: View) -> Id:
@@ -121,7 +121,7 @@ def _reply(services: Services, sink: Sink, keys: list[bytes], found: list[list[E
     return resp.array([resp.array(pair) for pair in pairs])
 
 
-def _parse(args: list[bytes]) -> Wanted:
+def _parse(args: list[bytes]) -> XreadOptions:
     """Reads the arguments. Raises CommandError as Redis does."""
     count, block_ms, place = 0, None, 1
     while place < len(args):
@@ -130,7 +130,7 @@ def _parse(args: list[bytes]) -> Wanted:
             words = args[place + 1 :]
             if len(words) % 2:
                 raise CommandError(_UNBALANCED)
-            return Wanted(words[: len(words) // 2], words[len(words) // 2 :], count, block_ms)
+            return XreadOptions(words[: len(words) // 2], words[len(words) // 2 :], count, block_ms)
         if word == b"COUNT" and has_value:
             count = max(integer(args[place + 1]), 0)
         elif word == b"BLOCK" and has_value:

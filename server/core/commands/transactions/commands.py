@@ -4,25 +4,28 @@ Theory. Between MULTI and EXEC the commands of a session are queued (queueing.py
 connection, so that what is pipelined before and behind it keeps its order.
 
     the keys of the transaction                 how it runs
-    are of one slot                             as one step at their coordinator (relayed.py): whole or not at all, with
-                                                nothing in between
+    are of one slot                             atomically at their coordinator (relayed.py, atomic_run.py): whole or not at
+                                                all, with nothing in between
     are of several slots, `multi_slots` is
       relaxed                                   each command by its own quorum, in order (queued_run.py): not isolated, and
                                                 if the node ends in between, a part of them has run
       strict                                    CROSSSLOT, and none has run
     none                                        in order
 
-Commands about no key (PING, CLIENT SETNAME, PUBLISH) run at the client's node, once the step is done. Those that are about
-all keys (FLUSHALL, KEYS), and scripts, cannot be part of a step: with them the transaction counts as one of several slots.
-So does one whose commands reach keys that no argument shows, of another slot (SORT … BY), and one with a SELECT.
+Commands about no key (PING, CLIENT SETNAME, PUBLISH) run at the client's node, once the atomic run is done. Those that are
+about all keys (FLUSHALL, KEYS), and scripts, cannot be part of an atomic run: with them the transaction counts as one of
+several slots. So does one whose commands reach keys that no argument shows, of another slot (SORT … BY), and one with a
+SELECT.
 
-What follows an AUTH runs behind it, checked by the rights of the user who has logged in: so it is a step of its own.
+What follows an AUTH runs behind it, checked by the rights of the user who has logged in: so it is an atomic run of its own.
 
-A step of many commands would hold up its coordinator. So more than STEP_COMMANDS_MAX count as of several slots, too.
+An atomic run of many commands would hold up its coordinator. So more than ATOMIC_COMMANDS_MAX count as of several slots,
+too.
 
-Watched keys are compared in the step, if they are of its slot. All others are compared by a quorum read before it.
+Watched keys are compared in the atomic run, if they are of its slot. All others are compared by a quorum read before it.
 
-Rejected: to run a relaxed transaction as a step for each slot. That would keep neither the order of commands nor the whole.
+Rejected: to run a relaxed transaction as an atomic run for each slot. That would keep neither the order of commands nor the
+whole.
 """
 
 from __future__ import annotations
@@ -41,11 +44,11 @@ from server.core.commands.permissions import NO_CHANNEL, NO_KEY
 from server.core.commands.registry import find_command
 from server.core.commands.shapes import session_of
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.commands.transactions.atomic_run import CROSSSLOT
 from server.core.commands.transactions.queued_run import run_queued
 from server.core.commands.transactions.relayed import SlotTransaction, run_transaction
-from server.core.commands.transactions.slot_step import CROSSSLOT
 from server.core.commands.transactions.snapshot import encoded
-from server.core.commands.transactions.watches import Watched, check_members, tokens_of
+from server.core.commands.transactions.watches import Watched, require_transactions, tokens_of
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
 
@@ -65,8 +68,8 @@ _OLD_COORDINATOR: Final = (
 _UNKNOWN: Final = b"-ERR unknown command 'DYN.EXEC'"
 _LOGINS: Final = (b"auth", b"hello")
 _SEVERAL = -1  # slots, or all
-STEP_COMMANDS_MAX: Final = 1000
-_TOO_MANY: Final = f"ERR a transaction has {STEP_COMMANDS_MAX} commands at most while multi_slots is strict"
+ATOMIC_COMMANDS_MAX: Final = 1000
+_TOO_MANY: Final = f"ERR a transaction has {ATOMIC_COMMANDS_MAX} commands at most while multi_slots is strict"
 
 
 def _multi(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -98,7 +101,7 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     session = session_of(sink)
     if session.transaction is not None:
         raise CommandError("ERR WATCH inside MULTI is not allowed")
-    check_members(services)
+    require_transactions(services)
     known = session.watched or {}
     keys = [key for key in dict.fromkeys(args[1:]) if key not in known]
     config = services.state.config
@@ -166,10 +169,10 @@ class _Execution:
         slot, is_strict = _slot_of(list(self._commands.values())), state.config.multi_slots == "strict"
         if slot == _SEVERAL and is_strict:
             raise CommandError(CROSSSLOT)
-        if slot is not None and len(self._commands) > STEP_COMMANDS_MAX and is_strict:
+        if slot is not None and len(self._commands) > ATOMIC_COMMANDS_MAX and is_strict:
             raise CommandError(_TOO_MANY)
-        step_slot = self._step_slot(self._permitted(self._parts[0]))
-        here = {key: token for key, token in self._watched.items() if key_slot(key) == step_slot}
+        atomic_slot = self._atomic_slot(self._permitted(self._parts[0]))
+        here = {key: token for key, token in self._watched.items() if key_slot(key) == atomic_slot}
         others = [key for key in self._watched if key not in here]
         present = yield from tokens_of(self._services, others)
         if any(present[key] != self._watched[key] for key in others):
@@ -193,25 +196,25 @@ class _Execution:
     def _permitted(self, part: list[int]) -> list[int]:
         return [place for place in part if place in self._commands]
 
-    def _step_slot(self, places: list[int]) -> int | None:
-        """The slot of commands that run as a step; None if they run in order."""
+    def _atomic_slot(self, places: list[int]) -> int | None:
+        """The slot of commands that run atomically; None if they run in order."""
         slot = _slot_of([self._commands[place] for place in places])
-        return None if slot == _SEVERAL or len(places) > STEP_COMMANDS_MAX else slot
+        return None if slot == _SEVERAL or len(places) > ATOMIC_COMMANDS_MAX else slot
 
     def _run_part(self, part: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
         """Runs commands of one user. Returns the reply of EXEC if there is no array."""
         places = self._permitted(part)
-        if self._step_slot(places) is None:
+        if self._atomic_slot(places) is None:
             yield from self._run_in_order(places)
             return None
-        return (yield from self._run_step(places, watched))
+        return (yield from self._run_atomically(places, watched))
 
     def _run_in_order(self, places: list[int]) -> Generator[Step, Any, None]:
         replies = yield run_queued(self._services, self._session, [self._commands[place] for place in places])
         self._replies |= dict(zip(places, replies, strict=True))
 
-    def _run_step(self, places: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
-        """Runs the commands with keys as one step, then those without. Returns the reply of EXEC if there is no array."""
+    def _run_atomically(self, places: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
+        """Runs the commands with keys atomically, then those without. Returns the reply of EXEC if there is no array."""
         with_keys = [place for place in places if _keys_of(self._commands[place])]
         transaction = SlotTransaction([self._inner(self._commands[place]) for place in with_keys], watched)
         relaxes = self._services.state.config.multi_slots == "relaxed"
@@ -220,7 +223,7 @@ class _Execution:
                 raise CommandError(_OLD_COORDINATOR)
             reply = CROSSSLOT_REPLY
         else:
-            reply = yield _step(self._services, transaction)
+            reply = yield _transaction_step(self._services, transaction)
             if reply.startswith(_UNKNOWN):  # the next owner, after another one was lost, is of an earlier version
                 reply = CROSSSLOT_REPLY if relaxes else ErrorReply.of(_OLD_COORDINATOR)
         if reply == CROSSSLOT_REPLY and relaxes:
@@ -248,7 +251,7 @@ CROSSSLOT_REPLY: Final = ErrorReply.of(CROSSSLOT)
 
 
 class _Whole(Sink):
-    """The sink of a step: an error of it is a result, too."""
+    """The sink of a transaction on one slot: an error of it is a result, too."""
 
     def __init__(self, procedure: Procedure, transaction: SlotTransaction) -> None:
         super().__init__(procedure)
@@ -257,7 +260,7 @@ class _Whole(Sink):
         self._transaction = transaction
 
     def answer(self, number: int, reply: Reply) -> None:
-        """The reply of the step."""
+        """The reply of the transaction."""
         self._procedure.resume(bytes(encoded(reply)))
 
     def command(self, number: int) -> list[bytes] | None:
@@ -265,7 +268,7 @@ class _Whole(Sink):
         return self._transaction.encode()
 
 
-def _step(services: Services, transaction: SlotTransaction) -> Step:
+def _transaction_step(services: Services, transaction: SlotTransaction) -> Step:
     """A step whose result is the encoded reply of a transaction on keys of one slot."""
 
     def start(procedure: Procedure) -> None:
@@ -309,7 +312,7 @@ def _slot_of(commands: list[list[bytes]]) -> int | None:
         spec = find_command(args)
         assert spec is not None, "only known commands are queued"
         if spec.group == "scripting":
-            return _SEVERAL  # a script is a step of its own, and may reach any key
+            return _SEVERAL  # a script is an atomic run of its own, and may reach any key
         keys = _keys_of(args)
         if not keys and spec.overlap != IMMEDIATE and not _runs_at_its_node(spec):
             return _SEVERAL

@@ -1,18 +1,18 @@
-"""Drafts that the commands of one step share: a key is decoded once for all of them, and its record is made once.
+"""Drafts that the commands of an atomic run share: a key is decoded once for all of them, and its record is made once.
 
 The problem. To make the record of a list of 100,000 items costs 3 ms, as all of it is copied. A transaction of 300 pushes
 made 300 of them, a script a thousand, and the node served nobody else meanwhile.
 
 The idea. What a command has changed stays a draft. The next command changes it further, or reads it, and the record is made
 
-    when the step ends                            for all drafts, in slices (`settle`)
+    when the run ends                             for all drafts, in slices (`settle`)
     when a command needs the record itself        as most commands do that go through all of a large key
     after many changes                            to find the changes of a field costs more the more there are
     when the key is gone                          the next command begins a new one, perhaps of another type
     when it might become too large                so that the command that makes it so gets the error
 
 That is what commands of several clients do within a turn (shared_drafts.py), with one difference: here each is answered at
-once, as the step is stored whole or not at all. So whatever may refuse a draft is looked at before the command is answered.
+once, as the run is stored whole or not at all. So whatever may refuse a draft is looked at before the command is answered.
 
 A command needs the record if it reads it by `Records.get`: then the draft is made by the way, since it is a pending record
 (records/pending.py) while a command runs that shows its key.
@@ -21,7 +21,7 @@ Failures. A command that answers an error has changed no kept draft: the functio
 before they change anything. A draft that the failing command itself has begun is dropped, and the record before it is still
 there. Only the command that the transaction has called changes a kept draft in place. A step of that command (the SADD of a
 SMOVE) makes the record first and begins a draft of its own, since the next step may fail. An exception that nobody expects
-may leave a part of the changes in a draft. Then nothing of the step is stored.
+may leave a part of the changes in a draft. Then nothing of the run is stored.
 
 While keyspace events are wanted no draft is kept: each event depends on the record before and after its command.
 """
@@ -41,7 +41,7 @@ from server.core.records.pending import Pending
 from server.core.records.records import storage_key_of
 from server.core.records.slicing import Slices, run_through
 from server.core.records.views import View
-from server.core.requests.draft_keeper import DraftKeeper
+from server.core.requests.draft_table import DraftTable
 from server.core.services.services import Services
 
 _BROKEN: Final = "ERR internal error in one of the commands: nothing was written"
@@ -67,7 +67,7 @@ class KeptDraft(Pending):
         self._drafts.make(self)
 
     def includes(self, record: bytes | None) -> bool:
-        """Whatever a quorum holds was read before the step began."""
+        """Whatever a quorum holds was read before the run began."""
         return True
 
     def view(self) -> View:
@@ -75,11 +75,11 @@ class KeptDraft(Pending):
         return self.draft
 
 
-class KeptDrafts(DraftKeeper):
-    """The drafts of one step. `store` takes the records that are made of them."""
+class KeptDrafts(DraftTable):
+    """The drafts of one atomic run. `store` takes the records that are made of them."""
 
     def __init__(self, services: Services, owns: Callable[[Sink], bool], store: Store) -> None:
-        """`owns`: whether a sink is that of a command which the step has called."""
+        """`owns`: whether a sink is that of a command which the run has called."""
         self._services = services
         self._pending = services.state.records.pending
         self._owns = owns
@@ -158,7 +158,7 @@ class KeptDrafts(DraftKeeper):
                 self._pending.drop(storage_key)
 
     def check(self) -> None:
-        """Raises CommandError if nothing of the step may be stored."""
+        """Raises CommandError if nothing of the run may be stored."""
         if self._failure is not None:
             raise self._failure
 
@@ -174,7 +174,7 @@ class KeptDrafts(DraftKeeper):
         self._store(storage_key, record, kept.deletes, storage_key in self._fresh)
 
     def settle(self) -> Slices[None]:
-        """Makes the records of all drafts, at the end of the step."""
+        """Makes the records of all drafts, at the end of the run."""
         made_bytes = 0
         for storage_key, kept in list(self.by_key.items()):
             if made_bytes > _SETTLED_BYTES_MAX:

@@ -34,7 +34,7 @@ from server.core.commands.internal import internal
 from server.core.commands.registry import find_command
 from server.core.commands.slices import in_slices, next_turn
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
-from server.core.commands.transactions.slot_step import CROSSSLOT, slot_step
+from server.core.commands.transactions.atomic_run import CROSSSLOT, run_atomically
 from server.core.commands.transactions.snapshot import Snapshot
 from server.core.commands.transactions.watches import Watched, token_of
 from server.core.services.services import Services
@@ -145,7 +145,7 @@ def run_transaction(services: Services, sink: Sink, number: int, transaction: Sl
     def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
         return (yield from _run(services, sink, transaction, snapshot))
 
-    services.run_steps(slot_step(services, sink, number, keys, body, transaction.encode()), sink, number)
+    services.run_steps(run_atomically(services, sink, number, keys, body, transaction.encode()), sink, number)
 
 
 def _run(

@@ -1,7 +1,7 @@
 """A snapshot of some keys: commands run on it, and what they write stays in it until the whole is stored as one batch.
 
 Theory. A transaction, or a script, is a row of commands, each of which sees what those before it have written. Nobody
-else may see that before all of them have run, and perhaps nobody ever will: the step may begin anew, or end with an error.
+else may see that before all of them have run, and perhaps nobody ever will: the run may begin anew, or end with an error.
 So its commands run on a snapshot. Their handlers are those of all clients. They get services of which four are others:
 
     reads       of the snapshot's keys are answered at once: `Reads.quorum_records`, as in a chain (chains.py). What the
@@ -11,7 +11,7 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
     timers      a command of a script that would pause between two slices of its work goes on at once. After
                 SCRIPT_SLICES_MAX of them the script ends (TooLong): nobody else is served meanwhile. One of a transaction
                 pauses (`run_in_slices`): what it reads is the snapshot's again afterwards, and it holds the same keys
-    relays      there are none: the step ends if a command is to go to another node, as the coordinator has changed
+    relays      there are none: the run ends if a command is to go to another node, as the coordinator has changed
 
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
 coordinator anyway, without the messages that it would wait for.
@@ -19,7 +19,7 @@ coordinator anyway, without the messages that it would wait for.
 A command that answers an error has written nothing: what it has put into the snapshot before is undone.
 
 A command may reach keys that its arguments do not show (SORT … BY), or a script may. If the snapshot does not have such a
-key, `run` raises `KeysMissing`, and the step reads it and begins anew (slot_step.py).
+key, `run` raises `KeysMissing`, and the atomic run reads it and begins anew (atomic_run.py).
 """
 
 from __future__ import annotations
@@ -177,9 +177,9 @@ class _Relays(Relays):
 
 
 class Snapshot:
-    """Some keys as a step sees and changes them. `like` is the sink of the step: commands have its settings.
+    """Some keys as an atomic run sees and changes them. `like` is the sink of the run: commands have its settings.
 
-    `read` are the records that a quorum and this node hold; `held` those keys of them that the step holds (base/holds.py).
+    `read` are the records that a quorum and this node hold; `held` those keys of them that the run holds (base/holds.py).
     """
 
     def __init__(self, services: Services, like: Sink, read: Records) -> None:
@@ -208,7 +208,7 @@ class Snapshot:
         writes = _Writes(state, self)
         self._services = replace(services, writes=writes, timers=self._timers, relays=self._relays)
         self._kept = KeptDrafts(self._services, lambda sink: isinstance(sink, _Answer), self._take_made)
-        writes.keeper = self._kept
+        writes.draft_table = self._kept
 
     def reach(self, keys: list[bytes]) -> None:
         """Lets each command read these keys of the snapshot, although its arguments do not show them."""
@@ -267,7 +267,7 @@ class Snapshot:
         return partial(self._timers.paused.popleft().resume, result)
 
     def end(self) -> None:
-        """Ends a command that still pauses, as the step has ended."""
+        """Ends a command that still pauses, as the run has ended."""
         while self._timers.paused:
             self._while_shown(self._shown, self._next_paused(_NO_ANSWER))
 

@@ -47,7 +47,7 @@ def _token_reply(services: Services, sink: Sink, number: int, args: list[bytes])
 _token = internal(_token_reply)
 
 
-def check_members(services: Services) -> None:
+def require_transactions(services: Services) -> None:
     """Raises CommandError if some member of the layout has not announced that it knows transactions."""
     state = services.state
     members = state.layout.members if state.layout is not None else ()

@@ -294,7 +294,7 @@ def test_a_transaction_that_ends_in_the_middle_of_a_command_holds_nothing(monkey
     _begin_long(client)
     assert node.state.holds.is_held(storage_key_of(b"q"))
     with monkeypatch.context() as patch:
-        patch.setattr(Relays, "begin_step", lambda self, sink: ErrorReply.of("ERR planted"))
+        patch.setattr(Relays, "renew_or_refuse", lambda self, sink: ErrorReply.of("ERR planted"))
         node.wake(2)
         told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
     assert told == b"-ERR planted\r\n"

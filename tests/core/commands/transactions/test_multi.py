@@ -107,7 +107,7 @@ def test_commands_without_keys_run_in_their_place(client: Client) -> None:
     assert client.ask("CLIENT GETNAME") == "me"
 
 
-def test_a_message_is_published_once_the_step_is_done(node: Node) -> None:
+def test_a_message_is_published_once_the_run_is_done(node: Node) -> None:
     client, other = (
         Client(
             node,
@@ -145,7 +145,7 @@ def test_a_key_of_another_slot_that_no_argument_shows_makes_it_one_of_several_sl
         assert told.endswith(b"-CROSSSLOT Keys in request don't hash to the same slot\r\n") == (multi_slots == "strict")
 
 
-def test_a_script_is_a_step_of_its_own() -> None:
+def test_a_script_is_a_run_of_its_own() -> None:
     client = Client(make_node(1, replace(CONFIG, multi_slots="strict")))
     client.raw("MULTI", "SET a 1")
     client.raw_words([b"EVAL", b"return redis.call('incr', KEYS[1])", b"1", b"a"])

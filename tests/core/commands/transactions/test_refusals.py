@@ -1,4 +1,4 @@
-"""What is refused between MULTI and EXEC, or at EXEC, and what counts as too much for one step."""
+"""What is refused between MULTI and EXEC, or at EXEC, and what counts as too much for one atomic run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import hiredis
 
-from server.core.commands.transactions.commands import STEP_COMMANDS_MAX
+from server.core.commands.transactions.commands import ATOMIC_COMMANDS_MAX
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
 
 
@@ -51,12 +51,16 @@ def _answered(client: Client, line: str) -> list[Any]:
     return replies
 
 
-def test_a_transaction_of_very_many_commands_is_no_step() -> None:
+def test_a_transaction_of_very_many_commands_is_no_atomic_run() -> None:
     """It would hold up its node: it runs as if its keys were of several slots."""
     for multi_slots, count, starts in (
-        ("relaxed", STEP_COMMANDS_MAX + 1, b"*1001\r\n:1\r\n:2\r\n"),
-        ("strict", STEP_COMMANDS_MAX, b"*1000\r\n:1\r\n:2\r\n"),
-        ("strict", STEP_COMMANDS_MAX + 1, b"-ERR a transaction has 1000 commands at most while multi_slots is strict"),
+        ("relaxed", ATOMIC_COMMANDS_MAX + 1, b"*1001\r\n:1\r\n:2\r\n"),
+        ("strict", ATOMIC_COMMANDS_MAX, b"*1000\r\n:1\r\n:2\r\n"),
+        (
+            "strict",
+            ATOMIC_COMMANDS_MAX + 1,
+            b"-ERR a transaction has 1000 commands at most while multi_slots is strict",
+        ),
     ):
         client = Client(make_node(config=replace(CONFIG, multi_slots=multi_slots)))
         client.raw("MULTI", *["INCR n"] * count)

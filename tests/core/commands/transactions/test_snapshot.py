@@ -11,12 +11,12 @@ from server.core.commands.command_docs import is_operators
 from server.core.commands.slices import next_turn
 from server.core.commands.spec import CommandSpec
 from server.core.commands.table import COMMANDS
-from server.core.commands.transactions.slot_step import slot_step
+from server.core.commands.transactions.atomic_run import run_atomically
 from server.core.commands.transactions.snapshot import Snapshot, encoded
 from server.core.node import Node
 from server.core.work.procedures import Step
 from tests.core.commands.talking import Client, finish_turn, make_node
-from tests.core.commands.transactions.test_slot_step import Caught
+from tests.core.commands.transactions.test_atomic_run import Caught
 from tests.wire.differential.calls import Calls
 
 SEEDS = 3
@@ -25,7 +25,7 @@ WORDS = (
     b"RPUSH {k}0 3 1 2 x", b"SADD {k}1 3 1 2 x", b"ZADD {k}2 3 3 1 1 2 2 5 x", b"HSET {k}3 1 1 2 2 3 3 x x", b"SET {k}0 12",
 )  # fmt: skip
 # What they answer is chance, or tells of the time, or of dots.
-NOT_IN_STEPS = ("transactions", "scripting", "pubsub")
+NOT_ATOMIC = ("transactions", "scripting", "pubsub")
 CHANCE = (
     "spop",
     "srandmember",
@@ -40,14 +40,14 @@ CHANCE = (
 
 
 def specs() -> list[CommandSpec]:
-    """All commands with keys that a step may have."""
+    """All commands with keys that an atomic run may have."""
     every = [spec for top in COMMANDS for spec in (top.subcommands or (top,))]
     return [
         spec
         for spec in every
         if spec.has_keys()
         and not is_operators(spec)
-        and spec.group not in NOT_IN_STEPS
+        and spec.group not in NOT_ATOMIC
         and "admin" not in spec.flags.split()
     ]
 
@@ -57,7 +57,7 @@ def test_there_are_many_commands_with_keys() -> None:
 
 
 def on_snapshot(node: Node, calls: Sequence[tuple[bytes, ...]]) -> list[bytes]:
-    """The replies of calls in one step."""
+    """The replies of calls in one atomic run."""
 
     def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
         replies.clear()
@@ -67,7 +67,7 @@ def on_snapshot(node: Node, calls: Sequence[tuple[bytes, ...]]) -> list[bytes]:
 
     replies: list[bytes] = []
     sink = Caught()
-    node.services.run_steps(slot_step(node.services, sink, 0, list(KEYS), body), sink, 0)
+    node.services.run_steps(run_atomically(node.services, sink, 0, list(KEYS), body), sink, 0)
     for _ in range(3):
         finish_turn(node)
     assert sink.replies == [b"+OK\r\n"]

@@ -14,7 +14,7 @@ from server.core.records.draft import Draft
 from server.core.records.slicing import Slices
 from server.core.services.services import Services
 from tests.core.commands.talking import Client, finish_turn, make_node
-from tests.core.commands.transactions.test_slot_step import Caught
+from tests.core.commands.transactions.test_atomic_run import Caught
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Delivery: sends the messages and replies of a turn, once its writes are committed (P1)."""
+"""Sends the messages and replies of a turn, once its writes are committed (P1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from server.shell.clients import Clients
 from server.shell.peers import Peers
 
 
-class Delivery:
+class TurnSender:
     """Sends the messages and replies of turns."""
 
     def __init__(self, clients: Clients, peers: Peers) -> None:

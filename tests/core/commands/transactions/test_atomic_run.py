@@ -1,4 +1,4 @@
-"""The step: commands on a snapshot of some keys, whose writes are one batch or nothing."""
+"""Atomic runs: commands on a snapshot of some keys, whose writes are one batch or nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from protocol.peer_versions import CAPABILITIES
 from protocol.resp import Reply
 from server.core.base.sinks import Sink
 from server.core.commands.slices import next_turn
-from server.core.commands.transactions.slot_step import _TOO_MANY_ROUNDS, CROSSSLOT, OVERTAKEN, ROUNDS_MAX, slot_step
+from server.core.commands.transactions.atomic_run import (
+    _TOO_MANY_ROUNDS,
+    CROSSSLOT,
+    OVERTAKEN,
+    ROUNDS_MAX,
+    run_atomically,
+)
 from server.core.commands.transactions.snapshot import KeysMissing, Snapshot, encoded
 from server.core.node import Node
 from server.core.work.procedures import Step
@@ -35,7 +41,7 @@ def lines_of(*lines: str) -> list[list[bytes]]:
 
 
 def begin(node: Node, keys: list[bytes], *lines: str, pauses: bool = False) -> tuple[Caught, list[Snapshot]]:
-    """Begins a step that runs these commands, with a turn between them if it `pauses`."""
+    """Begins an atomic run of these commands, with a turn between them if it `pauses`."""
     snapshots: list[Snapshot] = []
 
     def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
@@ -48,7 +54,7 @@ def begin(node: Node, keys: list[bytes], *lines: str, pauses: bool = False) -> t
         return b"".join(replies)
 
     sink = Caught()
-    node.services.run_steps(slot_step(node.services, sink, 0, keys, body), sink, 0)
+    node.services.run_steps(run_atomically(node.services, sink, 0, keys, body), sink, 0)
     return sink, snapshots
 
 
@@ -79,7 +85,7 @@ def test_each_command_sees_what_those_before_it_wrote() -> None:
     assert client.ask("LRANGE {a}b 0 -1") == ["x", "y"]
 
 
-def test_nobody_sees_the_writes_of_a_step_before_its_end_and_then_all_of_them() -> None:
+def test_nobody_sees_the_writes_of_a_run_before_its_end_and_then_all_of_them() -> None:
     node = make_node()
     client = Client(node)
     client.ask("SET a 1")
@@ -93,7 +99,7 @@ def test_nobody_sees_the_writes_of_a_step_before_its_end_and_then_all_of_them() 
     assert client.ask("MGET a {a}b") == ["2", "2"]
 
 
-def test_the_writes_of_a_step_are_one_message_with_one_record_for_each_key() -> None:
+def test_the_writes_of_a_run_are_one_message_with_one_record_for_each_key() -> None:
     node = make_node(2)
     reach(node, 2)
     other = member(2).id
@@ -110,7 +116,7 @@ def test_the_writes_of_a_step_are_one_message_with_one_record_for_each_key() -> 
     assert sink.replies == [b":1\r\n" * 3 + b":2\r\n" * 3]
 
 
-def test_a_step_that_a_plain_write_overtakes_begins_anew_and_is_refused_after_some_attempts() -> None:
+def test_a_run_that_a_plain_write_overtakes_begins_anew_and_is_refused_after_some_attempts() -> None:
     node = make_node()
     client = Client(node)
     sink, snapshots = begin(node, [b"a"], "APPEND a x", pauses=True)
@@ -130,7 +136,7 @@ def test_a_step_that_a_plain_write_overtakes_begins_anew_and_is_refused_after_so
     assert len(snapshots) == 5
 
 
-def test_a_command_that_reads_and_writes_waits_for_a_step_that_holds_its_key() -> None:
+def test_a_command_that_reads_and_writes_waits_for_a_run_that_holds_its_key() -> None:
     node = make_node()
     client = Client(node)
     sink, _ = begin(node, [b"a"], "INCR a", "INCR a", pauses=True)
@@ -144,7 +150,7 @@ def test_a_command_that_reads_and_writes_waits_for_a_step_that_holds_its_key() -
     assert [data for _, data in replies] == [b":3\r\n"]
 
 
-def test_a_command_of_a_step_may_hold_its_key_itself() -> None:
+def test_a_command_of_a_run_may_hold_its_key_itself() -> None:
     node = make_node()
     client = Client(node)
     elements = " ".join(str(number) for number in range(3000))
@@ -226,7 +232,7 @@ def test_the_body_knows_which_keys_are_missing() -> None:
         yield next_turn(node.services)
 
     sink = Caught()
-    node.services.run_steps(slot_step(node.services, sink, 0, [b"a"], body), sink, 0)
+    node.services.run_steps(run_atomically(node.services, sink, 0, [b"a"], body), sink, 0)
     finish_turn(node)
     assert seen == [[b"{a}b", b"{a}c"]]
     assert sink.replies == [b"+OK\r\n"]
@@ -244,7 +250,7 @@ def test_keys_that_are_found_one_by_one_are_bounded() -> None:
         raise KeysMissing([b"{a}%d" % rounds])
 
     sink = Caught()
-    node.services.run_steps(slot_step(node.services, sink, 0, [b"a"], body), sink, 0)
+    node.services.run_steps(run_atomically(node.services, sink, 0, [b"a"], body), sink, 0)
     for now_ms in range(1, 2000):
         node.wake(now_ms)
         finish_turn(node)

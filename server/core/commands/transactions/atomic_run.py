@@ -1,25 +1,25 @@
-"""The step: several commands on keys of one slot, at their coordinator, as if nothing else happened meanwhile.
+"""Atomic runs: several commands on keys of one slot, run by their coordinator as if nothing else happened meanwhile.
 
-Theory. All keys of a slot have one coordinator. It reads them with one quorum read, runs the commands on a snapshot
-(snapshot.py), and stores what they have written: one batch here and, by one message, on every replica. It answers once W
-replicas have the batch.
+Theory. A transaction or a script on keys of one slot is an *atomic run*. All keys of a slot have one coordinator. It reads
+them with one quorum read, runs the commands on a snapshot (snapshot.py), and stores what they have written: one batch here
+and, by one message, on every replica. It answers once W replicas have the batch.
 
     what others see                             why
     all or nothing of it, at this node          the batch is stored within one turn, and reads see stored records only
     all or nothing of it, on each replica       one message is one batch there
-    a command that reads a key and writes it    it waits: the step holds its keys while it runs (base/holds.py)
-    runs before the step or after it
-    a plain write (SET) beside the step         it does not wait. If it changes a key before the step has ended, the step
-                                                begins anew, with what is stored then
+    a command that reads a key and writes it    it waits: the run holds its keys until it ends (base/holds.py)
+    runs before it or after it
+    a plain write (SET) beside it               the write does not wait. If it changes a key before the run has ended, the
+                                                run begins anew, with what is stored then
 
-Nearly all steps run in one turn, between the answer of the last replica and the end of that turn, and then nothing can come
-between. A step with much to do, or one that waits for a thread, takes several. It is bounded by its attempts: it is refused
-after ATTEMPTS_MAX of them, and nothing was written. `body` runs once for each attempt, so it must not have effects of its
+Nearly all runs take one turn: they begin with the answer of the last replica and end with that turn, so nothing can come
+between. A run with much to do, or one that waits for a thread, takes several turns. It is refused after ATTEMPTS_MAX
+attempts, and nothing was written. `body` runs once for each attempt, so it must not have effects of its
 own.
 
 What it is not: repairs (hints, read repair, anti-entropy) bring records to replicas one by one. So a replica that has
 missed the batch may have a part of it for a while. And two coordinators, while nodes disagree about who is alive, may run
-two steps on one key; what both have written is merged (DESIGN §15).
+two runs on one key; what both have written is merged.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from server.core.records.versions import DamagedRecord
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
 
-ATTEMPTS_MAX: Final = 5  # of a step that others overtake
+ATTEMPTS_MAX: Final = 5  # of a run that others overtake
 ROUNDS_MAX: Final = 256  # in which a body finds one more key that it needs: each reads all of them again
 # Runs the commands on the snapshot and returns the reply. It may yield steps: then the keys are held until they are done.
 Body = Callable[[Snapshot], Generator[Step, Any, Reply]]
@@ -68,11 +68,11 @@ _TOO_MANY: Final = "ERR this needs more than transaction_keys_max=%d keys at onc
 CROSSSLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
 
 
-def slot_step(
+def run_atomically(
     services: Services, sink: Sink, number: int, keys: list[bytes], body: Body, call: list[bytes] | None = None
 ) -> Steps:
     """Runs `body` on a snapshot of `keys`, which are of one slot. This node coordinates them: the caller has looked.
-    If another node does by the time they are read, that node gets `call`, the command that begins the step.
+    If another node does by the time they are read, that node gets `call`, the command that begins the run.
 
     The steps of a command: run them by `services.run_steps`, or by `yield from` in steps of `sink` and `number`. Returns
     the reply of `body` if nothing was written. Else returns None, and `sink` gets that reply once W replicas have the
@@ -111,7 +111,7 @@ def slot_step(
 
 
 class _Needs:
-    """What a step has turned out to need. Each method raises CommandError if that is too much."""
+    """What an atomic run has turned out to need. Each method raises CommandError if that is too much."""
 
     def __init__(self, keys: list[bytes]) -> None:
         self.keys = dict.fromkeys(keys)  # and those that its call does not show
