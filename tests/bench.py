@@ -1,4 +1,5 @@
-"""`make bench`: a node of a three-node durable cluster against a bare redis-server, alternating in one run.
+"""`make bench`: a node of a three-node durable cluster against a bare redis-server, alternating in one run; and against
+redis with two replicas, whose client waits for one of them (replicated_redis.py).
 
 It measures what a client sees (throughput and latency of redis-benchmark) and what that costs (CPU seconds of all server
 processes together per million operations). Machines are noisy, so only ratios within one run mean anything. Each figure
@@ -18,9 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.replicated_redis import CONNECTIONS, replicated_redis, sets_in_batches
 from tests.servers import cpu_s, dyn_cluster, redis_server
 
 TESTS = (("SET", 1), ("GET", 1), ("SET", 16), ("GET", 16))
+BATCHES = "SET by a small client,"
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,24 @@ def main() -> None:
         tempfile.TemporaryDirectory(dir=options.dir) as scratch,
         redis_server(Path(scratch)) as bare,
         dyn_cluster(Path(scratch), options.fsync, options.engine) as cluster,
+        replicated_redis(Path(scratch)) as replicated,
     ):
+        waiting = {"redis": (bare, False), "redis, 2 replicas, WAIT 1": (replicated, True), "dyn": (cluster, False)}
         for number in range(options.rounds):
             for test, depth in TESTS:
                 requests = options.requests * (4 if depth > 1 else 1)
                 for name, (port, pids) in (("redis", bare), ("dyn", cluster)):
                     print(f"round {number + 1}: {name} {test} -P {depth}", file=sys.stderr, flush=True)
                     results.setdefault((name, test, depth), []).append(run_benchmark(port, pids, test, depth, requests))
+            for depth in (1, 16):
+                for name, (served, waits) in waiting.items():
+                    print(f"round {number + 1}: {name} SET -P {depth}, small client", file=sys.stderr, flush=True)
+                    found = sets_in_batches(served, depth, options.requests, waits)
+                    times = [found.percentile(percent) for percent in (50, 99, 99.9)]
+                    results.setdefault((name, BATCHES, depth), []).append(Figures(found.rps, *times, found.cpu_s))
     _report(results, options)
+    print(f"\nA small client with {CONNECTIONS} connections; SETs at -P 16 are followed by one WAIT for all of them:\n")
+    _print_table(results, ((BATCHES, 1), (BATCHES, 16)), tuple(waiting))
 
 
 def run_benchmark(
@@ -95,12 +108,18 @@ def _report(results: dict[tuple[str, str, int], list[Figures]], options: argpars
         f"\n{options.rounds} rounds, medians; redis-benchmark -c 50 -d 100 -r 100000; cluster: 3 nodes, N=3 R=2 W=2, "
     )
     print(f"engine {options.engine}, fsync {options.fsync}; CPU: seconds per million operations over all servers\n")
+    _print_table(results, TESTS, ("redis", "dyn"))
+
+
+def _print_table(
+    results: dict[tuple[str, str, int], list[Figures]], tests: Sequence[tuple[str, int]], names: Sequence[str]
+) -> None:
     print("| test | server | krps | p50 ms | p99 ms | p99.9 ms | CPU s/M | throughput of redis |")
     print("|---|---|---|---|---|---|---|---|")
-    for test, depth in TESTS:
-        for name in ("redis", "dyn"):
+    for test, depth in tests:
+        for name in names:
             runs = results[name, test, depth]
-            # The two runs of a round follow each other, so they share the load of the machine.
+            # The runs of a round follow each other, so they share the load of the machine.
             pairs = zip(runs, results["redis", test, depth], strict=True)
             ratio = statistics.median(run.rps / redis.rps for run, redis in pairs)
             cells = [f"{_median(runs, 'rps') / 1000:.1f}"]
