@@ -3,7 +3,7 @@
 Theory. A SET that a bare redis-server has acknowledged is on one machine. A client that wants it on two sends WAIT 1 after
 it. That is about what W=2 means (a WAIT that fails leaves the SET where it is). redis-benchmark cannot send two commands
 in turn, so a small client does: each of 50 connections sends a batch and waits for all its replies. It measures
-the other servers, too, so that their ratio has the same client on both sides. One WAIT follows each batch, which is one SET at
+the other servers, too, so that their ratio has the same client on both sides. One WAIT follows each batch: one SET at
 -P 1 and 16 at -P 16.
 """
 
