@@ -9,10 +9,12 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
+from dynamo_cli.version import installed_version
 from server.build import COMPILED, ROOT, is_current
 from tests.cli.documents import LOCATION, ring, status
 from tests.cli.scripted import Reply, ScriptedNode
@@ -133,9 +135,15 @@ def test_a_command_does_not_wait_for_what_few_commands_need(module: str) -> None
 
 
 def test_the_version_does_not_wait_for_the_commands() -> None:
-    """`dyn --version` takes less than `python -c 'import typer'`: it imports nothing of that."""
-    at_end = "import atexit, sys; atexit.register(lambda: print('typer' in sys.modules))"
+    """`dyn --version` takes less than `python -c 'import typer'`: it imports nothing of that, nor what is as slow."""
+    at_end = "import atexit, sys; atexit.register(lambda: print('typer' in sys.modules or 'email' in sys.modules))"
     program = f"{at_end}; from dynamo_cli import app; app.main()"
     lines = run("--version", program=[sys.executable, "-c", program]).stdout.splitlines()
     assert lines[0].startswith("dyn ") and lines[1:] == ["False"]
     assert run("--host", "h", "--version").stdout.startswith(lines[0])
+
+
+def test_versions_are_those_that_the_installer_knows() -> None:
+    assert installed_version("dyn") == version("dyn") and installed_version("rocksdict") == version("rocksdict")
+    with pytest.raises(PackageNotFoundError):
+        installed_version("no-such-package")
