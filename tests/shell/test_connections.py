@@ -273,7 +273,7 @@ def test_bytes_that_the_parser_cannot_cope_with_cost_the_connection_alone(monkey
     transport = Transport()
     shell = Shell(transport)
     shell.client.data_received(resp.command("PING"))
-    monkeypatch.setattr(RequestReader, "take", lambda *_: [][0])
+    monkeypatch.setattr(RequestReader, "next_batch", lambda *_: [][0])
     shell.client.data_received(resp.command("PING"))
     outbox = finish_turn(shell.node)
     assert [data[:27] for _, data in outbox.replies] == [b"+PONG\r\n-ERR internal error "]

@@ -1,9 +1,9 @@
 """Which owners a quorum read asks, and when it asks one more because an answer is late (a *hedge*).
 
 Theory (Dean and Barroso, "The Tail at Scale", 2013). A read needs R replicas, so the coordinator asks R owners, itself
-included, and not all N. To ask all of them would hide a slow owner, too, but it costs every read the messages and the
-work of an owner whose answer nobody needs. With N=3 and R=2 a GET that asks one other owner instead of both costs half of
-the messages. A slow owner is hidden in two other ways:
+included, and not all N. To ask all of them would hide a slow owner, too. But each read would then cost the messages and
+the work of an owner whose answer nobody needs. With N=3 and R=2 a GET that asks one other owner instead of both costs
+half of the messages. A slow owner is hidden in two other ways:
 
 - The owner to ask is the better one of two that are drawn at random. For each peer this module keeps the mean of its
   recent latencies (an exponentially weighted one). Peers whose means differ by less than `SIMILAR_MS` count as equal,

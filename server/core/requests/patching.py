@@ -19,9 +19,10 @@ Order. A patch does not overtake the large messages before it (State.send_behind
 base whenever the base travels in pieces.
 
 Several UNFITs. If an owner lacks a base, none of the patches that are on their way to it fits. One whole record is enough
-for all of them. The first UNFIT is answered by the whole record. If the owner then answers UNFIT for a group that was sent
-before that record, it is sent that group's patches a second time. They arrive behind the whole record, and its clock covers
-their results, so the owner answers STORED. If it answers UNFIT again, the whole record was lost, and is sent again.
+for all of them. The first UNFIT is answered by the whole record. If the owner then answers UNFIT for a group that was
+sent before that record, the coordinator sends the patches of that group a second time. They arrive behind the whole
+record, and its clock covers their results, so the owner answers STORED. If it answers UNFIT again, the whole record was
+lost, and is sent again.
 
 A COMPARE does not overtake a patch or a large record of its key either (`State.sent_behind`, reads.py). Otherwise the owner
 would find a difference, and answer with its whole record.

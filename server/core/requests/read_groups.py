@@ -123,8 +123,9 @@ def merge_answer(state: State, group: ReadGroup, theirs: dict[int, bytes | None]
 def missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[bytes]:
     """Returns storage key, record, … for the keys at `indexes` of which `node` does not hold the merge.
 
-    Keys that the node had no vote for are left out: a record that it cannot read is restored by mending
-    (repair/mending.py), one that it lacks by filling, and one that had no room in its answer may be equal.
+    Keys that the node had no vote for are left out. If it cannot read a record, mending restores it (repair/mending.py).
+    If it lacks the record because it is being filled, filling brings it. If the record had no room in the answer, it may be
+    equal.
     """
     held, abstained = group.differing.get(node, {}), group.abstained.get(node, ())
     pairs: list[bytes] = []

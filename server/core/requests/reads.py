@@ -21,7 +21,7 @@ If too few owners are live, the stand-ins of the others are asked, too. A stand-
 for its owner.
 
 One tally counts the votes of the whole group. If a replica has no vote for one key, that key gets a tally of its own
-from then on (`Group.separate`), and the other replicas must make its quorum. The rest of the group is not affected.
+(`Group.separate`). The other replicas must then make the quorum of that key. The rest of the group is not affected.
 
 Size limits. A group loads records of about `batch_bytes_max` in one turn; its other keys are postponed to the next
 turn. This bounds the memory for many reads of large values. An owner that differs answers with whole records, so its
@@ -32,10 +32,10 @@ Order. Small messages overtake large records and their patches (patching.py). If
 key, the owner would still hold the former record, and would answer with the whole of it. So keys whose large writes are
 still on their way (`State.sent_behind`) are read by a separate group, which is sent behind those writes.
 
-Read repair (section 5). If an answer differs from the coordinator's records, the coordinator asks all owners. It also asks
-all owners for one group in a hundred, chosen at random: otherwise an owner that is always slower than another one would
-never be compared. When all nodes that were asked have answered, or at the deadline, each owner that has voted, and does
-not hold the merge of all answers, gets that merge (read_repair.py).
+Read repair (section 5). If an answer differs from the coordinator's records, the coordinator asks all owners. It also
+asks all owners for one group in a hundred, chosen at random: otherwise an owner that is always slower than another one
+would never be compared. When all nodes that were asked have answered, or at the deadline, the repair begins: each owner
+that has voted and does not hold the merge of all answers gets that merge (read_repair.py).
 
 Nodes of earlier versions are asked with READ: it carries one digest of all records, and they vote for all keys or none.
 """

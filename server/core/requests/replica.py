@@ -92,9 +92,11 @@ def store_as_former_owner(state: State, pairs: list[bytes]) -> str | None:
 
     Such a write comes from a coordinator that has not received the present layout. The acknowledgement counts like that of
     a stand-in: the write is on W disks, and the hints bring it to its owners; until then a read at the owners may miss it.
-    This happens only if all nodes believed the coordinator down while the partition moved to its new owners
-    (change_coordinator.py waits for every live node), and if the coordinator then writes before it receives the layout.
     A refusal would lose a write that can be kept.
+
+    Two things must come together for this. All nodes believed the coordinator down while the partition moved to its new
+    owners: a move waits for every live node (change_coordinator.py). Then the coordinator has written before it received
+    the layout.
     """
     if state.hints.full:
         return f"ERR {no_room_for_hint(state.member.name)}"
