@@ -250,6 +250,7 @@ class Node:
             services.scrub.start()
         self._ticked_ms = now_ms
         services.background.tick(now_ms)
+        services.checkpoints.tick()
         services.shutdown.tick(now_ms)
         services.waiting.tick(now_ms)
         services.addresses.tick()

@@ -263,6 +263,10 @@ class Draft(View):
         """How many fields the command has changed so far."""
         return len(self._changes)
 
+    def value_bytes(self) -> int:
+        """How long the string is that the whole key becomes; 0 if it becomes none."""
+        return len(self._value or b"")
+
     def size_max(self) -> int:
         """How many bytes the changes add to the record at most."""
         changes = self._changes.values()

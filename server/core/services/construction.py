@@ -56,6 +56,7 @@ from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
 from server.core.repair.verification import Verification
+from server.core.requests.checkpoints import Checkpoints
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
@@ -160,4 +161,5 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
         full_repair=FullRepair(state, questions, background, membership),
         change_coordinator=ChangeCoordinator(state, questions, background, membership),
+        checkpoints=Checkpoints(state, background, writes),
     )  # fmt: skip
