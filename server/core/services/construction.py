@@ -157,9 +157,8 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
         transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),
-        addresses=Addresses(state, membership, duplicates, rollback), computing=computing,
+        addresses=Addresses(state, membership, duplicates, rollback), checkpoints=Checkpoints(state, background, writes),
         cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
         full_repair=FullRepair(state, questions, background, membership),
-        change_coordinator=ChangeCoordinator(state, questions, background, membership),
-        checkpoints=Checkpoints(state, background, writes),
+        change_coordinator=ChangeCoordinator(state, questions, background, membership), computing=computing,
     )  # fmt: skip

@@ -128,6 +128,21 @@ STEPS = st.lists(
 )
 
 
+def checkpoint(
+    records: Records, step: str, key: bytes, expected: dict[bytes, bytes], taken: Checkpoint | None
+) -> Checkpoint | None:
+    """k takes a checkpoint of a record, if it has rows; e hands in the last one that was taken."""
+    if step == "k":
+        records.folded.overdue[key] = None
+        found = records.folded.next_overdue()
+        if found is not None:
+            found.record = expected[key]
+        return found or taken
+    if taken is not None:
+        records.folded.checkpoints.append(taken)
+    return None
+
+
 @given(STEPS, st.sampled_from((0, 2000, 1 << 30)), st.sampled_from((0, 1 << 20)))
 def test_what_was_committed_is_read_whole(
     steps: list[tuple[str, int, int]], rows_bytes_max: int, cache_bytes: int
@@ -146,15 +161,8 @@ def test_what_was_committed_is_read_whole(
     taken: Checkpoint | None = None
     for step, place, size in steps:
         key = KEYS[place]
-        if step == "k":
-            records.folded.overdue[key] = None
-            taken = records.folded.next_overdue() or taken
-            if taken is not None and taken.key == key and not taken.record:
-                taken.record = expected[key]
-        if step == "e" and taken is not None:
-            key = taken.key
-            records.folded.checkpoints.append(taken)
-            taken = None
+        if step in "ke":
+            taken = checkpoint(records, step, key, expected, taken)
         if step in "ke" and size % 2:
             store.commit(records.drain_batch())
             check(records, store, expected, bool(size % 3))

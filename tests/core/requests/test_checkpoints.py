@@ -6,12 +6,25 @@ from collections.abc import Sequence
 
 from server.core.base.config import Config
 from server.core.formats.pausing import Slices
+from server.core.node import Node
 from server.core.records.patch_rows import LARGE_ROWS_MAX, PREFIX, ROWS_MAX
 from server.core.records.records import storage_key_of
 from tests.core.commands.talking import CONFIG, Client, Store, finish_turn, make_node
 
 LARGE_BYTES = 100_000
 PAUSES = 20
+
+
+def large_hash(node: Node) -> Store:
+    """The store of a node that has a large hash `h`."""
+    fields = " ".join(f"field:{number} {'v' * 30}" for number in range(3000))
+    Client(node).raw(f"HSET h {fields}")
+    for now_ms in range(1, 200):
+        node.wake(now_ms)
+        finish_turn(node)
+    store = node.state.records._store
+    assert isinstance(store, Store) and len(store.pairs[storage_key_of(b"h")]) > LARGE_BYTES
+    return store
 
 
 def test_the_record_is_staged_and_no_turn_writes_it_unstaged() -> None:
@@ -27,14 +40,7 @@ def test_the_record_is_staged_and_no_turn_writes_it_unstaged() -> None:
             ready.append(value)
 
     node.services.writes.stage = stage
-    client, key = Client(node), storage_key_of(b"h")
-    fields = " ".join(f"field:{number} {'v' * 30}" for number in range(3000))
-    client.raw(f"HSET h {fields}")
-    for now_ms in range(1, 200):
-        node.wake(now_ms)
-        finish_turn(node)
-    store = node.state.records._store
-    assert isinstance(store, Store) and len(store.pairs[key]) > LARGE_BYTES
+    client, key, store = Client(node), storage_key_of(b"h"), large_hash(node)
     ready.clear()
     rows_max = wholes = 0
     for number in range(1000):
