@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-pipelines bench-types bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node stacks-clients compiled wheel wheel-test ops-check tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-pipelines bench-types bench-turns bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node stacks-clients compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -77,6 +77,9 @@ bench-pipelines: $(READY) tools compiled  ## Compare long pipelines of one clien
 
 bench-types: $(READY) tools compiled  ## Measure what commands on collections of 10 to 10,000 elements cost, beside a bare redis-server
 	$(BIN)/python -m tests.type_prices
+
+bench-turns: $(READY) tools compiled  ## Measure how long each command on a collection of 100,000 elements holds a node, beside a bare redis-server: TURNS='--only LREM'
+	$(BIN)/python -m tests.longest_turns $(TURNS)
 
 bench-repair: $(READY) compiled  ## Compare requests while a wiped node gets 100,000 keys back with requests before it, in one run
 	$(BIN)/python -m tests.scale --only refill

@@ -62,8 +62,8 @@ If all keys of a transaction are of one slot (a {tag} makes them so), EXEC runs 
 slot. Its commands see each other, nobody sees a part of them, and other commands of these keys come before it or after it.
 Every replica stores what it writes as one batch, and EXEC answers once W of them have. If the coordinator is lost, the next
 owner runs the transaction again if it has only reads, or only writes that have the same effect twice (SETEX, HSET, DEL).
-Otherwise (INCR, a push, SET NX, reads beside writes, WATCH) EXEC answers TIMEOUT, and it is unknown whether it ran: but it
-ran whole or not at all.
+Otherwise (INCR, a push, SET NX, reads beside writes) EXEC answers TIMEOUT, and it is unknown whether it ran: but it ran
+whole or not at all. So it does if a watched key has changed by the second run, perhaps by the first one.
 .PP
 If the keys are of several slots, the setting
 .B multi_slots

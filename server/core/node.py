@@ -239,8 +239,7 @@ class Node:
     # Time
 
     def tick(self, now_ms: int, wall_ms: int, slept_ms: int = 0) -> None:
-        """Time has passed, of which the machine has slept `slept_ms` that `now_ms` does not count: gossip, judge silent
-        peers, and end what has waited too long."""
+        """Time has passed (the machine has slept `slept_ms` beside): gossips, judges silent peers, ends what waits long."""
         state, services = self.state, self.services
         state.keep_time(now_ms, wall_ms, slept_ms, self._ticked_ms < 0)
         self._peer_messages.begin_held()
@@ -250,6 +249,7 @@ class Node:
             services.scrub.start()
         self._ticked_ms = now_ms
         services.background.tick(now_ms)
+        services.checkpoints.tick()
         services.shutdown.tick(now_ms)
         services.waiting.tick(now_ms)
         services.addresses.tick()

@@ -94,7 +94,8 @@ class Retries:
             return None
         state.statistics.relays_retried += 1
         if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):
-            return SecondAttempt(sink)
+            is_unsure = spec.null_is_unsure(args)
+            return SecondAttempt(sink, unanswered(returned.trouble, "maybe-written") if is_unsure else None)
         return sink
 
     def _refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:

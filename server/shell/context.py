@@ -64,6 +64,7 @@ class Context:
         self.refusals = RefusedPeers(node.state.statistics, loop.time)
         self.service_manager = ServiceManager(os.environ)
         self.staging = ValueStaging(engine)
+        node.services.writes.stage = self.staging.slices
         self.turn_enders: list[Callable[[], None]] = []
         self._is_turn_asked = False
         self._commands = 0  # `statistics.commands` when the last turn ended

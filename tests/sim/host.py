@@ -105,7 +105,7 @@ class Host(WallClock):
         wall_ms = self.wall_ms()
         rng = random.Random(self.rng.getrandbits(64))
         self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.staging.open(), rng, wall_ms)
-        self.node.state.staged_bytes_min = self.staging.bytes_min
+        self.staging.set_sizes(self.node)
         self.node.services.process.started_ms = self.now_ms()
         self.on_start(self)
         if self.disk_full:

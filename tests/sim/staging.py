@@ -13,6 +13,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from server.core.node import Node
 from server.core.records.store import Store
 from server.storage.chunked import ID_BYTES, ChunkedEngine, StagedValue
 from tests.sim.disk import Disk
@@ -49,6 +50,11 @@ class HostStaging:
             self._engine = ChunkedEngine(self._disk, ValueError, self._next_id, CHUNK_BYTES)
         store: Store = self._engine or self._disk
         return store
+
+    def set_sizes(self, node: Node) -> None:
+        """Tells a node that starts what is large."""
+        if self.bytes_min:
+            node.state.staged_bytes_min = node.state.records.folded.large_bytes = self.bytes_min
 
     def stage(self, values: Sequence[bytes], host: Host) -> bool:
         """Stages values before they are handled. False if the process of `host`, this machine, has died meanwhile."""

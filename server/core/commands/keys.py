@@ -16,11 +16,11 @@ from server.core.base.errors import CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import EXPIRY_MS_MAX, EXPIRY_MS_MIN, integer
-from server.core.commands.draft_writes import write_draft
+from server.core.commands.key_changes import changer, write_expiry
 from server.core.commands.shapes import show
 from server.core.commands.slices import Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec
-from server.core.commands.steps import at_coordinator, read_here, write_plain
+from server.core.commands.steps import write_plain
 from server.core.commands.strings import reader
 from server.core.commands.typed import type_of_view, type_reply
 from server.core.records import versions
@@ -29,39 +29,6 @@ from server.core.records.kinds import NONE
 from server.core.records.versions import Sibling
 from server.core.records.views import View
 from server.core.services.services import Services
-from server.core.work.procedures import Steps
-
-Change = Callable[[Services, Sink, int, list[bytes], Sibling, bytes], bytes | None]
-Amend = Callable[[Services, list[bytes], Draft], bytes | None]
-
-
-def changer(
-    absent: Callable[[Sink], bytes],
-    change: Change,
-    deletes: Callable[[Services, list[bytes]], bool] = lambda node, args: False,
-    amend: Amend = lambda services, args, draft: None,
-) -> Callable[[Services, Sink, int, list[bytes]], None]:
-    """The handler of a command that reads one key and, if it is there, changes it.
-
-    `absent` makes the reply if the key does not exist. `change` gets the newest sibling and its record; it answers the
-    reply, or starts a write that will. `deletes` tells whether that write is a deletion. `amend` does the same with what
-    earlier commands of the same atomic run have left as a draft (transactions/kept_drafts.py). It returns None if it
-    cannot.
-    """
-
-    def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
-        table = services.writes.draft_table
-        kept = None if table is None else table.draft_for(sink, args)
-        if table is not None and kept is not None and (reply := amend(services, args, kept)) is not None:
-            table.changed(args, False)
-            return reply
-        record = yield read_here(services, args[1])
-        sibling = versions.visible(record, services.state.time_ms)
-        if sibling is None:
-            return absent(sink)
-        return change(services, sink, number, args, sibling, record)
-
-    return at_coordinator(steps, deletes=deletes)
 
 
 def _one(tally: Tally, sink: Sink) -> bytes:
@@ -78,11 +45,10 @@ def _delete(services: Services, sink: Sink, number: int, args: list[bytes], sibl
 
 def _persist(
     services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes
-) -> bytes | None:
+) -> bytes | Draft | None:
     if not sibling.expires_at_ms:
         return resp.integer(0)
-    _write_expiry(services, sink, number, args[1], record, 0)
-    return None
+    return write_expiry(services, sink, number, args[1], record, 0)
 
 
 def _persist_kept(services: Services, args: list[bytes], draft: Draft) -> bytes:
@@ -90,12 +56,6 @@ def _persist_kept(services: Services, args: list[bytes], draft: Draft) -> bytes:
         return resp.integer(0)
     draft.persist()
     return resp.integer(1)
-
-
-def _write_expiry(services: Services, sink: Sink, number: int, key: bytes, record: bytes, at_ms: int) -> None:
-    draft = Draft(record, services.state.time_ms)
-    draft.expire(at_ms)
-    write_draft(services, sink, number, key, draft, resp.integer(1))
 
 
 def _expire(unit_ms: int, absolute: bool) -> Callable[[Services, Sink, int, list[bytes]], None]:
@@ -106,16 +66,15 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Services, Sink, int, list
 
     def change(
         services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes
-    ) -> bytes | None:
+    ) -> bytes | Draft | None:
         now_ms = services.state.time_ms
         expires_at_ms = absolute_ms(services, args)
         if not allowed({word.upper() for word in args[3:]}, sibling.expires_at_ms, expires_at_ms):
             return resp.integer(0)
         if expires_at_ms <= now_ms:  # Redis: an expiry in the past deletes
             _delete(services, sink, number, args, sibling, record)
-        else:
-            _write_expiry(services, sink, number, args[1], record, expires_at_ms)
-        return None
+            return None
+        return write_expiry(services, sink, number, args[1], record, expires_at_ms)
 
     def deletes(services: Services, args: list[bytes]) -> bool:
         return absolute_ms(services, args) <= services.state.time_ms

@@ -42,8 +42,10 @@ class CommandSpec:
     `overwrites`: with the usual arguments it sets its key to the third word, whatever the key holds, and replies OK.
     `is_exclusive` says of a WRITE's arguments whether they make it EXCLUSIVE: it reads first, or takes several turns.
     `once` says of a command's arguments whether it must not run twice: then it is not sent to the next owner when its
-    coordinator is lost. `access` is what it does with its `keys`, in the words of Redis' key specifications; `tips`
-    are those of COMMAND INFO; `deprecated` is (since, in favour of).
+    coordinator is lost. `null_is_unsure` says of them whether the reply null means that a key had changed, and nothing was
+    written: of a second attempt nobody knows that, as the first one may have changed the key.
+    `access` is what it does with its `keys`, in the words of Redis' key specifications; `tips` are those of COMMAND INFO;
+    `deprecated` is (since, in favour of).
     `alone_without_keys`: it may use any key if a call names none, as a script may. It needs data, whatever its flags say.
     `allowed_keys`, in a user's own table (permissions.py): which keys the user may call it with; None stands for any.
     """
@@ -66,6 +68,7 @@ class CommandSpec:
     tips: str = ""
     deprecated: tuple[str, str] = ("", "")
     once: Callable[[list[bytes]], bool] = lambda args: False
+    null_is_unsure: Callable[[list[bytes]], bool] = lambda args: False
     subcommands: tuple[CommandSpec, ...] = ()
     key_specs: tuple[KeySpec, ...] = ()
     alone_without_keys: bool = False

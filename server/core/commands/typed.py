@@ -34,7 +34,7 @@ from protocol.resp import LargeReply, Reply
 from server.core.base.errors import WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.commands.draft_writes import write_draft, write_in_slices
+from server.core.commands.draft_writes import takes_turns, write_draft, write_in_slices
 from server.core.commands.shared_drafts import SharedDraft, shared_draft
 from server.core.commands.slices import in_slices, next_turn
 from server.core.commands.spec import Handler
@@ -42,7 +42,7 @@ from server.core.commands.steps import at_coordinator, read_here
 from server.core.commands.strings import reader
 from server.core.records.draft import Draft
 from server.core.records.kinds import NONE, type_name
-from server.core.records.slicing import SLICE_CHANGES, Slices, run_through
+from server.core.records.slicing import Slices, run_through
 from server.core.records.views import View
 from server.core.requests.draft_table import DraftTable
 from server.core.services.services import Services
@@ -233,7 +233,7 @@ class _Update:
             self._check_type(draft, args, sink)
             result = self._function(draft, args, sink)
             result = _begun(result) if self._waits else reply_now(result)
-            if isinstance(result, bytes | LargeReply) and draft.change_count() <= SLICE_CHANGES:
+            if isinstance(result, bytes | LargeReply) and not (self._waits and takes_turns(services, draft)):
                 if draft.changed:
                     write_draft(services, sink, number, args[1], draft, result, self._deletes)
                 return None if draft.changed else result

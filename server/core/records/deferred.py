@@ -42,7 +42,15 @@ from server.core.records.entries import clock_of, covers, has_entries, marks_of
 from server.core.records.entry_structure import is_sound_after
 from server.core.records.kinds import COLLECTION_MARKS
 from server.core.records.patch_rows import ROWS_MAX, FoldedStore
-from server.core.records.patches import apply_all, base_of, clock_of_result, result_of, size_of_result, splices_of
+from server.core.records.patches import (
+    Patches,
+    apply_all,
+    base_of,
+    clock_of_result,
+    result_of,
+    size_of_result,
+    splices_of,
+)
 from server.core.records.pending import PendingRecords
 from server.core.records.structure import has_checksum
 from server.core.records.trees import Trees
@@ -111,6 +119,12 @@ class DeferredPatches:
         self.memory_bytes += grown
         self.uncommitted[key] = [*uncommitted, patch]
         return True
+
+    def is_written_whole(self, patches: Patches, key: bytes, old: bytes | None, record: bytes) -> bool:
+        """Whether the store gets a large record whole, and not a patch, if it is written in place of `old` in this turn.
+        `patches` are those of this turn."""
+        patch = None if old is None else patches.of(key, old, record)
+        return patch is None or old is None or not self._folded.may_add(key, [patch], len(old))
 
     def make(self, key: bytes) -> bytes | None:
         """Applies the patches of a storage key, which are deferred no more. Returns the record; None if it is damaged."""

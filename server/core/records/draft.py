@@ -29,9 +29,11 @@ from server.core.records.kinds import (
     COLLECTIONS,
     COUNTER_DELTA,
     DELTA_KINDS,
+    EXPIRY_MARK,
     HYPERLOGLOG,
     KEY_EXPIRY,
     NONE,
+    OPAQUE_MARKS,
     STRING,
     ZSET,
 )
@@ -256,12 +258,21 @@ class Draft(View):
         return self.key_type
 
     def is_gone(self) -> bool:
-        """Whether the key does not exist after the changes."""
-        return self.key_type == NONE or (self._removes and self.key_type in COLLECTIONS and not len(self))
+        """Whether the key does not exist after the changes. To count fields that may have expired would take a pass over
+        all of them, and to find a live one seldom does."""
+        if self.key_type == NONE or not self._removes or self.key_type not in COLLECTIONS:
+            return self.key_type == NONE
+        if self._count < 0 and (self.hides or self.marks & (EXPIRY_MARK | OPAQUE_MARKS)):
+            return next(self.items(), None) is None
+        return not len(self)
 
     def change_count(self) -> int:
         """How many fields the command has changed so far."""
         return len(self._changes)
+
+    def value_bytes(self) -> int:
+        """How long the string is that the whole key becomes; 0 if it becomes none."""
+        return len(self._value or b"")
 
     def size_max(self) -> int:
         """How many bytes the changes add to the record at most."""

@@ -12,6 +12,11 @@ whole.
     storage key of the record                             the base: a record, as ever
     b"\xff\xfd", storage key, 4 bytes: 0, 1, 2, …         a patch; its base is the record that those before it make
 
+Large records. RocksDB takes 20 ms to store 10 MB, and nobody else would be served. So a record of `large_bytes` and more
+gets up to `LARGE_ROWS_MAX` rows, and meanwhile it is written whole in slices (requests/checkpoints.py). What is written so
+is a *checkpoint*: the record that the rows up to a number have made. It replaces the base and those rows, in one batch, and
+later rows stay. So writes of the key need not wait, and the checkpoint is right however old it is.
+
 The number has a fixed size, so no two records share the key of a row. All rows are outside the range of the records: to
 walk over a partition meets records only, and each one that has rows is made whole on the way. The keys that have rows are
 known in memory, so that reading any other record costs one look-up. `open` finds them by reading all rows, which
@@ -32,13 +37,14 @@ read of a large record would have to look for rows).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 from mypy_extensions import i64
 
 from server.core.records.entries import HEADER_BYTES, has_entries
-from server.core.records.patches import Patches, apply_all, verify_patch
+from server.core.records.patches import Patches, apply_all, size_of_result, verify_patch
 from server.core.records.store import Store
 from server.core.records.structure import verify
 
@@ -46,8 +52,10 @@ PREFIX: Final = b"\xff\xfd"
 END: Final = b"\xff\xfe"
 MARK: Final = "patches"  # the store needs a binary that knows patch rows
 ROWS_MAX: Final = 64  # of one record: to make it whole takes some milliseconds at most
+LARGE_ROWS_MAX: Final = 4 * ROWS_MAX  # of a large record, while it is written whole in slices
 SHARE: Final = 4  # rows are shorter than this part of their base
 ROW_OVERHEAD_BYTES: Final = 200  # of a row, in memory and in the store
+NEVER: Final = 1 << 62
 _NUMBER_BYTES: Final = 4
 _PAGE_ROWS: Final = 1000
 _PAGE_BYTES: Final = 4 << 20
@@ -57,16 +65,29 @@ _FOLDED_PER_TURN: Final = 2  # records that are written whole in a turn because 
 class _Rows:
     """The rows of one record."""
 
-    __slots__ = ("count", "end", "size_bytes")
+    __slots__ = ("end", "is_large", "size_bytes", "sizes")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.sizes: deque[int] = deque()  # of the patches, in bytes; the last one has the number `end` - 1
         self.end = 0  # the number of the next row
-        self.size_bytes = 0  # of the patches
+        self.size_bytes = 0  # of all patches
+        self.is_large = False  # the record is written whole by a checkpoint
 
     def keys(self, key: bytes) -> list[bytes]:
         """The keys of the rows of the record under a storage key."""
-        return [row_key(key, number) for number in range(self.end - self.count, self.end)]
+        return [row_key(key, number) for number in range(self.end - len(self.sizes), self.end)]
+
+
+class Checkpoint:
+    """A large record that is to be written whole in slices: what its rows up to the number `end` (not included) make."""
+
+    __slots__ = ("end", "key", "record", "rows")
+
+    def __init__(self, key: bytes, rows: _Rows) -> None:
+        self.key = key
+        self.rows = rows
+        self.end = rows.end
+        self.record = b""  # the caller of `next_overdue` sets it
 
 
 def row_key(key: bytes, number: int) -> bytes:
@@ -93,6 +114,9 @@ class FoldedStore:
         self._rows_bytes_max = rows_bytes_max
         self._rows: dict[bytes, _Rows] = {}  # by storage key; the record that has had rows for longest is the first
         self._is_marked = False
+        self.large_bytes: i64 = NEVER  # records of at least so many bytes are written whole by checkpoints
+        self.overdue: dict[bytes, None] = {}  # large records that a checkpoint is to write whole
+        self.checkpoints: list[Checkpoint] = []  # for the batch of this turn
         self._whole: dict[bytes, None] | None = None  # if rows could not be read: the records written whole since then
         self.rows_bytes: i64 = 0  # of all rows, with their overhead
 
@@ -112,7 +136,7 @@ class FoldedStore:
         rows = self._rows.get(key)
         if rows is None:
             rows = self._rows[key] = _Rows()
-        rows.count += 1
+        rows.sizes.append(size_bytes)
         rows.end = number + 1
         rows.size_bytes += size_bytes
         self.rows_bytes += size_bytes + ROW_OVERHEAD_BYTES
@@ -214,14 +238,19 @@ class FoldedStore:
                 self._written_whole(writes, key)
         if self.rows_bytes > self._rows_bytes_max:
             for key in list(self._rows)[:_FOLDED_PER_TURN]:
-                if key not in before and key not in writes and key not in uncommitted:
+                if self._rows[key].is_large:
+                    self.overdue[key] = None
+                elif key not in before and key not in writes and key not in uncommitted:
                     self._fold(writes, key)
+        for checkpoint in self.checkpoints:
+            self._adopt(writes, checkpoint)
+        self.checkpoints.clear()
 
     def _write_row(self, writes: dict[bytes, bytes | None], key: bytes, base: bytes | None, patches: Patches) -> bool:
         """Writes a row for a record of the batch. Returns False if it must be written whole."""
         record = writes[key]
         rows = self._rows.get(key)
-        if record is None or base is None or (rows is not None and rows.count >= ROWS_MAX):
+        if record is None or base is None or (rows is not None and len(rows.sizes) >= self.rows_max(len(base))):
             return False
         patch = patches.of(key, base, record)
         if patch is None or not self.may_add(key, [patch], len(base)):
@@ -235,8 +264,11 @@ class FoldedStore:
         rows = self._rows.get(key)
         if rows is None and self._whole is not None and key not in self._whole:
             return False
-        count, size_bytes = (0, 0) if rows is None else (rows.count, rows.size_bytes)
-        if count + len(patches) > ROWS_MAX or size_bytes + sum(map(len, patches)) > base_bytes // SHARE:
+        count, size_bytes = (0, 0) if rows is None else (len(rows.sizes), rows.size_bytes)
+        if (
+            count + len(patches) > self.rows_max(base_bytes)
+            or size_bytes + sum(map(len, patches)) > base_bytes // SHARE
+        ):
             return False
         self._is_marked = self._is_marked or self._store.require(MARK)
         return self._is_marked
@@ -246,11 +278,44 @@ class FoldedStore:
         number = 0 if rows is None else rows.end
         writes[row_key(key, number)] = patch
         self._add(key, number, len(patch))
+        rows = self._rows[key]
+        rows.is_large = size_of_result(patch) >= self.large_bytes
+        if rows.is_large and len(rows.sizes) >= ROWS_MAX:
+            self.overdue[key] = None
+
+    def rows_max(self, base_bytes: int) -> int:
+        """How many rows a record of so many bytes may have."""
+        return LARGE_ROWS_MAX if base_bytes >= self.large_bytes else ROWS_MAX
+
+    def next_overdue(self) -> Checkpoint | None:
+        """Returns the next record to be written whole, which is overdue no more. The caller sets its `record`, what is
+        stored before this turn, writes that to the store in slices, and appends the checkpoint to `checkpoints`."""
+        for key in list(self.overdue):
+            del self.overdue[key]
+            rows = self._rows.get(key)
+            if rows is not None:
+                return Checkpoint(key, rows)
+        return None
+
+    def _adopt(self, writes: dict[bytes, bytes | None], checkpoint: Checkpoint) -> None:
+        """Puts a checkpoint into the batch of a turn, unless its record was written whole meanwhile."""
+        key, rows = checkpoint.key, checkpoint.rows
+        if self._rows.get(key) is not rows or key in writes:
+            return
+        writes[key] = checkpoint.record
+        for number in range(rows.end - len(rows.sizes), checkpoint.end):
+            size_bytes = rows.sizes.popleft()
+            rows.size_bytes -= size_bytes
+            self.rows_bytes -= size_bytes + ROW_OVERHEAD_BYTES
+            writes[row_key(key, number)] = None
+        if not rows.sizes:
+            del self._rows[key]
+        self.overdue.pop(key, None)
 
     def _written_whole(self, writes: dict[bytes, bytes | None], key: bytes) -> None:
         rows = self._rows.pop(key, None)
         if rows is not None:
-            self.rows_bytes -= rows.size_bytes + ROW_OVERHEAD_BYTES * rows.count
+            self.rows_bytes -= rows.size_bytes + ROW_OVERHEAD_BYTES * len(rows.sizes)
             for row in rows.keys(key):
                 writes[row] = None
         if self._whole is not None:

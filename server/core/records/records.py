@@ -65,7 +65,7 @@ class Records:
     ) -> None:
         """`patching`: how long records have to be to get patch rows (patch_rows.py), and the bytes of all rows at most."""
         self._store = store
-        self._folded = FoldedStore(store, damage_error, patching[1])  # with all records whole
+        self.folded = FoldedStore(store, damage_error, patching[1])  # with all records whole
         self._patch_bytes_min: i64 = patching[0]
         self.patches = Patches()
         self._before: dict[bytes, bytes | None] = {}  # what this turn's large records replace in the store
@@ -85,14 +85,14 @@ class Records:
         self.keys = 0  # records stored, tombstones included
         self.listeners = RecordListeners()
         self.trees = Trees(leaf_bits)
-        self.deferred = DeferredPatches(self.cache, self.pending, self.trees, self._folded)
+        self.deferred = DeferredPatches(self.cache, self.pending, self.trees, self.folded)
         self._uncounted: dict[int, None] = {}  # slots that could not be read when their keys were counted
         self.unreadable: dict[int, None] = {}  # slots with a range that cannot be read (gaps.py)
         self._trees_kept = False  # the store holds a document of the trees; the next write removes it
 
     def open(self) -> None:
         """Loads the hash tree and the counts: from the document of a clean stop, else by reading all records once."""
-        self._folded.open()
+        self.folded.open()
         try:
             document = self._store.get(_TREES)
         except self._damage_error:
@@ -146,7 +146,7 @@ class Records:
 
     def patch_rows_bytes(self) -> int:
         """What all patch rows take."""
-        return self._folded.rows_bytes
+        return self.folded.rows_bytes
 
     def has_live(self, slot: int, database: int = EVERY_DATABASE) -> bool:
         """Whether some key of the slot, of that database, may have a value here. True if the slot is uncounted."""
@@ -216,7 +216,7 @@ class Records:
         if not missing:
             return 0
         try:
-            found = self._folded.get_many(missing)
+            found = self.folded.get_many(missing)
         except self._damage_error:
             return 0
         loaded_bytes = 0
@@ -291,7 +291,7 @@ class Records:
 
     def _load(self, key: bytes) -> bytes | None:
         try:
-            record = self._folded.get(key)
+            record = self.folded.get(key)
         except self._damage_error as error:
             raise self.damage(key, str(error)) from error
         if record is not None and not versions.verify(record):
@@ -312,7 +312,7 @@ class Records:
 
     def is_stored(self, key: bytes) -> bool:
         """Whether something readable is stored under a storage key, be its record sound or damaged."""
-        return self._folded.is_stored(key)
+        return self.folded.is_stored(key)
 
     def put(self, key: bytes, record: bytes, replaced: bytes | None) -> bool:
         """HOT. Stores `record` in place of `replaced`, which `get` has just returned. Returns whether the batch had one."""
@@ -376,7 +376,7 @@ class Records:
         values are reached. `may_have_more` tells whether more may follow. Raises DamagedRecord, and does not count it."""
         made = {key: self.get(key) for key in self.deferred.uncommitted if start <= key and (end is None or key < end)}
         try:
-            return page_of(self._folded.scan, made | self.writes, start, end, limit, bytes_max)
+            return page_of(self.folded.scan, made | self.writes, start, end, limit, bytes_max)
         except self._damage_error as error:
             raise DamagedRecord(str(error)) from error
 
@@ -384,12 +384,12 @@ class Records:
         """Returns the batch of this turn. It must be committed before any message or reply of the turn leaves."""
         assert not self.pending.by_key, "the turn ends before all its records were made"
         writes, uncommitted = self.writes, self.deferred.uncommitted
-        if writes or uncommitted:
+        if writes or uncommitted or self.folded.checkpoints:
             self.writes = {}
-            self.record_batches += bool(uncommitted) or len(writes) > len(self._documents)
+            self.record_batches += bool(uncommitted or self.folded.checkpoints) or len(writes) > len(self._documents)
             self._documents.clear()
-            if self._before or uncommitted or self._folded.has_rows():
-                self._folded.reduce(writes, self._before, self.patches, uncommitted)
+            if self._before or uncommitted or self.folded.has_rows() or self.folded.checkpoints:
+                self.folded.reduce(writes, self._before, self.patches, uncommitted)
                 self._before.clear()
             if self._trees_kept:
                 self._trees_kept = False

@@ -320,6 +320,11 @@ class View:
             self._is_shared = is_mixed or index.fields() - bool(about) != index.entries - len(about)
         return self._is_shared
 
+    def may_have(self, chunk: int, payload: bytes) -> bool:
+        """Whether a chunk may have an entry with this payload. To search its bytes is much faster than to decode it."""
+        index = self.index()
+        return index.record.find(payload, index.starts[chunk], index.starts[chunk + 1]) >= 0
+
     def chunk_of(self, field: bytes) -> int:
         """The chunk that has a field, if any has it."""
         assert self._index is not None

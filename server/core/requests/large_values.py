@@ -6,20 +6,33 @@ will. A wrong guess costs only time: chunks that the batch of the turn does not 
 
     STORE, KEEP, HINT, ASK      their records, of which nearly all are newer than what is stored
     RELAY, a client's command   the value of a SET and the like, if this node coordinates its key
+
+A command that makes a large record of what is stored (COPY, SUNIONSTORE, APPEND) has it only when it has read its keys. So
+it takes several turns, and stages the record itself in the last ones (commands/draft_writes.py), by `Writes.stage`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from protocol.slots import key_slot
 from server.core.base.room import FOR_WRITES
 from server.core.base.state import State
+from server.core.formats.pausing import Slices
+
+Stage = Callable[
+    [Sequence[bytes]], Slices[None]
+]  # stages values; what they belong to is to be stored in its last slice
 
 _STORING: Final = (b"STORE", b"KEEP", b"HINT", b"ASK")
 _SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # command -> index of its value
 _RELAYED_AT: Final = 5  # index of the first command in a RELAY
+
+
+def nothing_staged(values: Sequence[bytes]) -> Slices[None]:
+    """Stages nothing: the node runs without a store that takes chunks."""
+    yield from ()
 
 
 def of_message(state: State, message: list[Any]) -> list[bytes]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from protocol.resp import LargeReply, Reply
+from protocol.resp import LargeReply, Reply, null_array
 from server.core.base.errors import Failure
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.publications import KeyChange, encode_made
+
+_NULLS: Final = (null_array(False), null_array(True))
 
 
 class RelayedBatch(Sink):
@@ -70,18 +73,22 @@ class RelayOrigin(Origin):
 class SecondAttempt(Sink):
     """The sink of a retried write that the lost coordinator may have run.
 
-    If the retry fails, its error must not say that nothing was written.
+    If the retry fails, its error must not say that nothing was written. Neither must the null of EXEC: `instead_of_null` is
+    the reply then.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, instead_of_null: Reply | None = None) -> None:
         super().__init__(sink)
         self.relayed = False
         self._sink = sink
+        self._instead_of_null = instead_of_null
 
     def answer(self, number: int, reply: Reply) -> None:
         """Forwards the reply of the retry. If it is an error, its outcome becomes maybe-written."""
         if isinstance(reply, bytes) and reply[:1] == b"-":
             reply = Failure.read(reply).after_lost_attempt().reply()
+        elif self._instead_of_null is not None and reply in _NULLS:
+            reply = self._instead_of_null
         self._sink.answer(number, reply)
 
     def command(self, number: int) -> list[bytes] | None:

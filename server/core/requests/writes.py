@@ -63,6 +63,7 @@ from server.core.messages.kinds import encode_covered, encode_hint, encode_keep,
 from server.core.records.versions import DamagedRecord
 from server.core.requests.draft_table import DraftTable
 from server.core.requests.groups import GroupTable
+from server.core.requests.large_values import Stage, nothing_staged
 from server.core.requests.patching import Patching
 from server.core.requests.write_groups import ShortGroups, WriteGroup, Written, last_of_each, note
 from server.core.requests.write_targets import (
@@ -89,6 +90,7 @@ class Writes(GroupTable[WriteGroup]):
     def __init__(self, state: State) -> None:
         super().__init__(state)
         self.draft_table: DraftTable | None = None  # of an atomic run; without it commands of a turn share drafts
+        self.stage: Stage = nothing_staged  # the shell's (shell/staging.py)
         self._unconfirmed: deque[WriteGroup] = deque()  # those that owners may not have confirmed, by `hint_at_ms`
         self.unconfirmed_bytes = 0
         self._short = ShortGroups()

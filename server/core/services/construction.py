@@ -56,6 +56,7 @@ from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
 from server.core.repair.verification import Verification
+from server.core.requests.checkpoints import Checkpoints
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
@@ -157,8 +158,8 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
         transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),
-        addresses=Addresses(state, membership, duplicates, rollback), computing=computing,
+        addresses=Addresses(state, membership, duplicates, rollback), checkpoints=Checkpoints(state, background, writes),
         cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
         full_repair=FullRepair(state, questions, background, membership),
-        change_coordinator=ChangeCoordinator(state, questions, background, membership),
+        change_coordinator=ChangeCoordinator(state, questions, background, membership), computing=computing,
     )  # fmt: skip

@@ -41,6 +41,7 @@ from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
 from server.core.repair.verification import Verification
+from server.core.requests.checkpoints import Checkpoints
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
@@ -82,6 +83,7 @@ class Services:
     # Requests of clients
     reads: Reads
     writes: Writes
+    checkpoints: Checkpoints
     relays: Relays
     waiting: Waiting
     traces: Traces

@@ -106,6 +106,7 @@ class Turns:
 S, H, Z, G = [b"SADD", b"s", *FIELDS], [b"HSET", b"h", *paired(FIELDS)], [b"ZADD", b"z", *scored(FIELDS)], [
     b"GEOADD", b"g", *placed(FIELDS)]  # fmt: skip
 L = [b"RPUSH", b"l", *FIELDS]
+PART = b"m0"  # of each item: a search has to decode all chunks
 HX = [b"HSETEX", b"h", b"EX", b"99", b"FIELDS", b"%d" % SIZE, *paired(FIELDS)]
 DUMPS = {
     SET: run_through(payload_writer.dump_set(FIELDS)),
@@ -183,9 +184,9 @@ COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "LPUSH more": ([L], [b"LPUSH", b"l", *NEW]),
     "LRANGE": ([L], [b"LRANGE", b"l", b"0", b"-1"]),
     "LPOP": ([L], [b"LPOP", b"l", FEW_COUNT]),
-    "LREM": ([L], [b"LREM", b"l", b"0", b"m00001"]),
-    "LPOS": ([L], [b"LPOS", b"l", b"none"]),
-    "LINSERT": ([L], [b"LINSERT", b"l", b"BEFORE", b"none", b"x"]),
+    "LREM": ([L], [b"LREM", b"l", b"0", PART]),
+    "LPOS": ([L], [b"LPOS", b"l", PART]),
+    "LINSERT": ([L], [b"LINSERT", b"l", b"BEFORE", PART, b"x"]),
     "LTRIM": ([L], [b"LTRIM", b"l", FEW_COUNT, b"-1"]),
     "SORT within EXEC": ([S, [b"MULTI"], [b"SORT", b"s", b"ALPHA"]], [b"EXEC"]),
     "HGETALL within EXEC": ([H, [b"MULTI"], [b"HSET", b"h", b"f", b"v"], [b"HGETALL", b"h"]], [b"EXEC"]),

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from protocol.slots import SLOTS
 from server.core.records import patch_rows
 from server.core.records.paging import PAGE_BYTES
-from server.core.records.patch_rows import PREFIX, ROWS_MAX, FoldedStore, row_key
+from server.core.records.patch_rows import (
+    LARGE_ROWS_MAX,
+    PREFIX,
+    ROW_OVERHEAD_BYTES,
+    ROWS_MAX,
+    Checkpoint,
+    FoldedStore,
+    row_key,
+)
 from server.core.records.patches import make
 from server.core.records.records import HINTS, SLOT_PREFIX, Records, storage_key_of
 from server.core.records.versions import DamagedRecord, supersede, verify
@@ -114,10 +122,25 @@ def check(records: Records, store: Store, expected: dict[bytes, bytes], is_asked
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from("ccmmddddnnrspt"), st.integers(0, len(KEYS) - 1), st.integers(1, 70)),
+    st.tuples(st.sampled_from("ccmmddddnnrsptkkke"), st.integers(0, len(KEYS) - 1), st.integers(1, 70)),
     min_size=1,
     max_size=25,
 )
+
+
+def checkpoint(
+    records: Records, step: str, key: bytes, expected: dict[bytes, bytes], taken: Checkpoint | None
+) -> Checkpoint | None:
+    """k takes a checkpoint of a record, if it has rows; e hands in the last one that was taken."""
+    if step == "k":
+        records.folded.overdue[key] = None
+        found = records.folded.next_overdue()
+        if found is not None:
+            found.record = expected[key]
+        return found or taken
+    if taken is not None:
+        records.folded.checkpoints.append(taken)
+    return None
 
 
 @given(STEPS, st.sampled_from((0, 2000, 1 << 30)), st.sampled_from((0, 1 << 20)))
@@ -127,20 +150,30 @@ def test_what_was_committed_is_read_whole(
     """Steps: c changes a field, m many times in one turn, d and n the same by patches that are deferred, if they may be,
     p
     writes a plain value, s a small hash, r removes the record, t starts the node again. After each, all that was committed
-    is there, in whatever way it is read; also in the turn, before the commit."""
+    is there, in whatever way it is read; also in the turn, before the commit.
+
+    k takes a checkpoint of a record with rows, and e writes the last one that was taken, alone or beside a change of its
+    record in the same turn; however old it is, it changes nothing that can be read."""
     store = Store()
     records = records_over(store, rows_bytes_max, cache_bytes)
     expected: dict[bytes, bytes] = {}
     counter = 0
+    taken: Checkpoint | None = None
     for step, place, size in steps:
         key = KEYS[place]
+        if step in "ke":
+            taken = checkpoint(records, step, key, expected, taken)
+        if step in "ke" and size % 2:
+            store.commit(records.drain_batch())
+            check(records, store, expected, bool(size % 3))
+            continue
         for _ in range(size % 7 + 1 if step in "mn" else 1):
             counter += 1
             if step == "r":
                 records.remove(key)
                 expected.pop(key, None)
             elif step == "t":
-                records = records_over(store, rows_bytes_max, cache_bytes)
+                records, taken = records_over(store, rows_bytes_max, cache_bytes), None
             elif step in "dn" and size % 5:
                 record = version(counter)
                 patch = make(expected.get(key, b"\0" * 12), record)
@@ -190,6 +223,45 @@ def test_a_large_base_has_so_many_rows_at_most() -> None:
     assert len(store.rows()) == 6, "one whole record, 64 rows, twice, and a third one"
 
 
+def test_a_large_record_is_written_whole_by_checkpoints_only() -> None:
+    """Clients go on writing while one is made; here that takes a hundred turns."""
+    store = Store()
+    records = records_over(store)
+    records.folded.large_bytes = LARGE_BYTES
+    key, wholes, taken, made = KEYS[0], 0, None, 0
+    for counter in range(1, 1000):
+        if taken is not None and counter - taken[1] == 100:
+            records.folded.checkpoints.append(taken[0])
+            taken, made = None, made + 1
+        if taken is None and (begun := records.folded.next_overdue()) is not None:
+            begun.record = version(counter - 1, 2000)
+            taken = begun, counter
+        records.put(key, version(counter, 2000), records.get(key))
+        batch = records.drain_batch()
+        wholes += key in batch
+        store.commit(batch)
+        assert len(store.rows()) <= LARGE_ROWS_MAX
+    assert made >= 4 and wholes == made + 1, "the first record, and the checkpoints"
+    assert records_over(store).get(key) == version(999, 2000)
+    assert records.folded.rows_bytes == sum(len(store.pairs[row]) + ROW_OVERHEAD_BYTES for row in store.rows())
+
+
+def test_a_checkpoint_of_a_record_that_was_written_whole_meanwhile_is_dropped() -> None:
+    records, store = stored()
+    key = KEYS[0]
+    records.folded.overdue[key] = None
+    taken = records.folded.next_overdue()
+    assert taken is not None
+    taken.record = version(6)
+    write(records, store, key, hash_of({b"other": b"x" * 30_000}, 99 << 16))
+    for counter in range(100, 107):
+        write(records, store, key, hash_of({b"other": b"x" * 30_000 + b"%d" % counter}, counter << 16))
+    assert len(store.rows(key)) >= 6, "rows of the same numbers, on another base"
+    records.folded.checkpoints.append(taken)
+    store.commit(records.drain_batch())
+    assert records_over(store).get(key) == records.get(key) == hash_of({b"other": b"x" * 30_000 + b"106"}, 106 << 16)
+
+
 def test_records_that_had_rows_for_longest_are_written_whole_when_all_rows_are_too_many() -> None:
     store = Store()
     records = records_over(store, 1000)
@@ -197,7 +269,7 @@ def test_records_that_had_rows_for_longest_are_written_whole_when_all_rows_are_t
     for key in keys:
         write(records, store, key, version(1))
         write(records, store, key, version(2))
-    assert records._folded.rows_bytes < 2000
+    assert records.folded.rows_bytes < 2000
     assert not store.rows(keys[0]) and store.rows(keys[-1])
     for key in keys:
         assert records_over(store).get(key) == version(2)

@@ -15,7 +15,7 @@ from protocol.resp import Reply, bulk
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
-from server.core.commands.lists.items import item_at, items_backwards, items_from, span_of, spread
+from server.core.commands.lists.items import equal_items, item_at, items_backwards, items_from, span_of, spread
 from server.core.commands.sliced_replies import Sliced, joined_reply
 from server.core.records.draft import Draft
 from server.core.records.kinds import NONE
@@ -126,21 +126,22 @@ def linsert(draft: Draft, args: list[bytes], sink: Sink) -> Slices[Reply]:
     if draft.key_type == NONE:
         return resp.integer(0)
     spread(draft)
-    left: bytes | None = None  # the position before the pivot
-    items, pace = items_from(draft, 0), Pace()
-    for position, value in items:
-        if pace.is_full():
-            yield
-        if value == args[3]:
+    for found in equal_items(draft, args[3]):
+        if found is not None:
             break
-        left = position
+        yield
     else:
         return resp.integer(-1)
-    right: bytes | None = position
-    if side == b"AFTER":
-        left, right = position, next(items, (None,))[0]
+    place, (pivot, _) = found
+    neighbour = _position_at(draft, place - 1 if side == b"BEFORE" else place + 1)
+    left, right = (neighbour, pivot) if side == b"BEFORE" else (pivot, neighbour)
     draft.put(_within(left, right), args[4])
     return resp.integer(len(draft))
+
+
+def _position_at(draft: Draft, index: int) -> bytes | None:
+    found = item_at(draft, index) if index >= 0 else None
+    return None if found is None else found[0]
 
 
 def _within(left: bytes | None, right: bytes | None) -> bytes:
@@ -154,16 +155,14 @@ def lrem(draft: Draft, args: list[bytes], sink: Sink) -> Slices[Reply]:
     """LREM key count element: removes the first `count` equal items, the last -count ones, or all for 0; how many."""
     count = integer(args[2])
     spread(draft)
-    items = items_from(draft, 0) if count >= 0 else items_backwards(draft)
     found: list[bytes] = []
-    pace = Pace()
-    for position, value in items:
-        if pace.is_full():
+    for match in equal_items(draft, args[3], from_end=count < 0):
+        if match is None:
             yield
-        if value == args[3]:
-            found.append(position)
-            if len(found) == abs(count):
-                break
+            continue
+        found.append(match[1][0])
+        if len(found) == abs(count):
+            break
     yield from _remove(draft, found)
     return resp.integer(len(found))
 

@@ -4,6 +4,9 @@ Theory. Items lie in the order of their positions (records/positions.py), and th
 there are in each chunk. So an index leads to a chunk, and only the chunks that are asked for are decoded. A draft with
 changes is read whole: a command reads first, and then changes.
 
+An item that equals a value is searched for in the bytes of each chunk. Only a chunk that has these bytes somewhere is
+decoded, so that a search of 100,000 items takes some milliseconds.
+
 After a partition two items may stand at one position, because both sides chose it. A write takes one position for one
 item. So commands that change or remove items first give such items positions of their own (`spread`).
 """
@@ -17,10 +20,12 @@ from typing import Final
 
 from server.core.records.draft import Draft
 from server.core.records.positions import after, between
+from server.core.records.slicing import Pace
 from server.core.records.views import View
 
 Item = tuple[bytes, bytes]  # (position, value)
 _NEAR: Final = 64  # items
+_SKIPPED: Final = 16  # items whose bytes are searched in the time of decoding one
 
 
 def place_of(index: int, size: int) -> int:
@@ -64,6 +69,46 @@ def item_at(view: View, index: int) -> Item | None:
     if index < 0 and _has_changes(view):
         return next(islice(items_backwards(view), -1 - index, None), None)
     return next(items_from(view, place), None)
+
+
+def equal_items(
+    view: View, value: bytes, from_end: bool = False, compared_max: int = 0
+) -> Iterator[tuple[int, Item] | None]:
+    """Yields each item that equals a value, and its index, from the first item on or from the last one; and None wherever
+    the caller is to pause. Only so many items are compared, 0 stands for all."""
+    size, pace = len(view), Pace()
+    if _has_changes(view):
+        items = view.items_backwards() if from_end else view.items()
+        for place, item in enumerate(islice(items, compared_max or None)):
+            if pace.is_full():
+                yield None
+            if item[1] == value:
+                yield size - 1 - place if from_end else place, item
+        return
+    for first, count, chunk in _chunks(view, from_end):
+        left = (compared_max or size) - (size - first - count if from_end else first)
+        if left <= 0:
+            return
+        if not view.may_have(chunk, value):
+            if pace.is_full(count // _SKIPPED + 1):
+                yield None
+            continue
+        found = view.items_in(chunk)
+        for place in list(range(count - 1, -1, -1) if from_end else range(count))[:left]:
+            if found[place][1] == value:
+                yield first + place, found[place]
+        if pace.is_full(count):
+            yield None
+
+
+def _chunks(view: View, from_end: bool) -> Iterator[tuple[int, int, int]]:
+    """Yields the chunks of a list: the index of the first item, how many there are, and the number of the chunk."""
+    counts = view.item_counts()
+    first = sum(counts) if from_end else 0
+    for chunk in range(len(counts) - 1, -1, -1) if from_end else range(len(counts)):
+        first -= counts[chunk] if from_end else 0
+        yield first, counts[chunk], chunk
+        first += 0 if from_end else counts[chunk]
 
 
 def is_near_end(word: bytes) -> bool:

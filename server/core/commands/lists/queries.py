@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,10 +10,10 @@ from protocol.resp import Reply, bulk
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
-from server.core.commands.lists.items import Item, item_at, items_backwards, items_from, span_of
+from server.core.commands.lists.items import equal_items, item_at, items_from, span_of
 from server.core.commands.sliced_replies import joined_reply
 from server.core.records.kinds import NONE
-from server.core.records.slicing import Pace, Slices, collected
+from server.core.records.slicing import Slices, collected
 from server.core.records.views import View
 
 _RANK_MIN = -(1 << 63) + 1
@@ -95,19 +94,16 @@ def _not_negative(text: bytes, name: str) -> int:
 
 def _matches(view: View, element: bytes, wanted: LposOptions) -> Slices[list[int]]:
     """Returns the indexes that LPOS answers."""
-    size, found, pace = len(view), [], Pace()
-    items: Iterator[Item] = items_from(view, 0) if wanted.rank > 0 else items_backwards(view)
-    to_skip, left = abs(wanted.rank) - 1, abs(wanted.indexes_max) or size
-    for place, (_, value) in enumerate(islice(items, wanted.compared_max or size)):
-        if pace.is_full():
+    found: list[int] = []
+    to_skip, left = abs(wanted.rank) - 1, abs(wanted.indexes_max) or len(view)
+    for match in equal_items(view, element, wanted.rank < 0, wanted.compared_max):
+        if match is None:
             yield
-        if value != element:
-            continue
-        if to_skip:
+        elif to_skip:
             to_skip -= 1
-            continue
-        found.append(place if wanted.rank > 0 else size - 1 - place)
-        left -= 1
-        if not left:
-            break
+        else:
+            found.append(match[0])
+            left -= 1
+            if not left:
+                break
     return found

@@ -6,7 +6,6 @@ Only nodes that have announced the capability get one.
 If its coordinator is lost, and may have run it, the next owner runs it again where that does the same and answers the same
 as for each of its commands alone. Else the client hears that the outcome is unknown:
 
-    watches a key                       its own first run has changed the key
     a command that must not run twice   as it is alone (CommandSpec.once): INCR, a push, SET NX
     reads and writes                    the reads would see what the first run has written: LRANGE and DEL would answer an
                                         empty list, and the items would be gone
@@ -14,6 +13,10 @@ as for each of its commands alone. Else the client hears that the outcome is unk
                                         commands with a condition (NX) read, too
     writes a key after its EXPIRE       the key would get an expiry although it did not exist when the client set one
     only reads, or only other writes    runs again: so Celery stores a result (SETEX; the client's node runs the PUBLISH)
+
+If it watches keys and writes, it runs again only if they have not changed: then its first run has reached none of the
+quorum, or was none. If they have changed, the null of the second run would say that nothing was written, but perhaps the
+first run has changed them. So the client hears that the outcome is unknown (`CommandSpec.null_is_unsure`).
 
     DYN.EXEC key watches [key token …] words word … words word …
 
@@ -103,8 +106,6 @@ def _count(word: bytes) -> int:
 def must_run_once(call: list[bytes]) -> bool:
     """Whether a call of DYN.EXEC must not run twice: see above."""
     transaction = decode(call)
-    if transaction.watched:
-        return True
     reads = writes = 0
     expired: dict[bytes, None] = {}  # keys that got an expiry
     for args in transaction.commands:
@@ -119,6 +120,13 @@ def must_run_once(call: list[bytes]) -> bool:
         if spec.name in _EXPIRING:
             expired |= dict.fromkeys(spec.keys_of(args))
     return reads > 0 and writes > 0 and len(transaction.commands) > 1
+
+
+def watches_and_writes(call: list[bytes]) -> bool:
+    """Whether a call of DYN.EXEC watches keys, and writes any."""
+    transaction = decode(call)
+    specs = [find_command(args) for args in transaction.commands]
+    return bool(transaction.watched) and any(spec is None or "write" in spec.flags.split() for spec in specs)
 
 
 def _looks_first(spec: CommandSpec, args: list[bytes]) -> bool:
@@ -181,5 +189,6 @@ UNLISTED: tuple[CommandSpec, ...] = (
         "write",
         (1, 1, 1),
         once=must_run_once,
+        null_is_unsure=watches_and_writes,
     ),
 )

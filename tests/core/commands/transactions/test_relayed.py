@@ -8,8 +8,11 @@ import pytest
 
 from protocol.peer_versions import CAPABILITIES, ENTRIES, ORDERLY
 from server.core.base.errors import CommandError, unknown_command
-from server.core.commands.transactions.relayed import SlotTransaction, decode, must_run_once
+from server.core.commands.transactions.relayed import SlotTransaction, decode
+from server.core.commands.transactions.watches import token_of
 from server.core.node import Node
+from server.core.records.draft import Draft
+from server.core.records.records import storage_key_of
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node, member, reach
 from tests.core.requests.test_reads import messages_in
 
@@ -90,10 +93,33 @@ def test_a_transaction_whose_coordinator_is_lost_runs_again_or_its_outcome_is_un
         assert b"outcome=maybe-written" in error
 
 
-def test_a_transaction_that_watches_its_key_does_not_run_twice() -> None:
-    """Its own first run has changed the key."""
-    assert must_run_once(SlotTransaction([[b"SET", b"k", b"1"]], {b"k": b"token"}).encode())
-    assert not must_run_once(SlotTransaction([[b"SET", b"k", b"1"]], {}).encode())
+@pytest.mark.parametrize("has_changed", [False, True])
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("SET {k} mine", b"*1\r\n+OK\r\n"), ("GET {k}", b"*1\r\n$3\r\nold\r\n"), ("INCR {k}", b"-TIMEOUT")],
+)
+def test_a_second_run_of_what_watches_a_key(line: str, told: bytes, has_changed: bool) -> None:
+    """If the key has changed by then, the first run may have changed it: a null would say that nothing was written."""
+    node = make_node(2)
+    reach(node, 2)
+    node.state.note_capabilities(member(2).id, CAPABILITIES)
+    client, key = Client(node), remote_key(node)
+    client.ask("DYN.QUORUM R 1 W 1")
+    record = Draft(None, node.state.time_ms)
+    record.set_string(b"old")
+    node.state.records.merge_all([storage_key_of(key), record.record(b"actor--2", 1)])
+    client.session.watched = {key: token_of(key, node.state.records.get(storage_key_of(key)), node.state.time_ms)}
+    client.raw("MULTI", line.format(k=key.decode()), "EXEC")
+    if has_changed:
+        later = Draft(node.state.records.get(storage_key_of(key)), node.state.time_ms)
+        later.set_string(b"mine")
+        node.state.records.merge_all([storage_key_of(key), later.record(b"actor--2", 2)])
+    node.disconnected(member(2).id, 0)
+    reply = b"".join(data for _, data in finish_turn(node).replies)
+    if has_changed and not line.startswith("INCR"):
+        told = b"*-1\r\n" if line.startswith("GET") else b"-TIMEOUT"
+    assert reply.startswith(told)
+    assert (b"outcome=maybe-written" in reply) == told.startswith(b"-TIMEOUT")
 
 
 def test_watch_needs_all_nodes_to_know_transactions() -> None:
