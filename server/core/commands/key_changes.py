@@ -35,8 +35,8 @@ def changer(
 
     `absent` makes the reply if the key does not exist. `change` gets the newest sibling and its record; it answers the
     reply, or starts a write that will, or returns a draft whose write takes several turns and is answered with 1.
-    `deletes` tells whether that write is a deletion. `amend` does the same with what earlier commands of the same atomic run have
-    left as a draft (transactions/kept_drafts.py), and returns None if it cannot.
+    `deletes` tells whether that write is a deletion. `amend` does the same with what earlier commands of the same atomic
+    run have left as a draft (transactions/kept_drafts.py), and returns None if it cannot.
     """
 
     def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
