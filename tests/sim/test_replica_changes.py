@@ -22,6 +22,8 @@ from server.core.ring.layout_fields import LayoutFields
 from tests.sim.changes import commit_at, join, settled, unfinished, watch_cleanup
 from tests.sim.clients import Operation
 from tests.sim.host import Host
+from tests.sim.runs import Profile, run
+from tests.sim.runs import config as runs_config
 from tests.sim.world import World
 
 DONE_MS = 60_000
@@ -349,14 +351,29 @@ def test_in_the_handover_nothing_is_committed_until_all_that_stay_have_adopted_i
     assert world.run_until(DONE_MS, lambda: all(layout_of(host).phase == SETTLED for host in running))
 
 
-def test_an_operator_pauses_it_and_goes_back() -> None:
-    world = world_of((3, 2, 2), Config(), seed=5)
-    n1 = world.hosts[0]
+def test_an_operator_pauses_it_and_goes_back_to_the_former_owners() -> None:
+    world = world_of((3, 2, 2), Config(background_keys_per_s=20, background_keys_per_s_idle=20))
+    n1, n2, *_ = world.hosts
+    keys = [b"k%d" % number for number in range(200)]
+    assert all(world.ask(n1, "SET", key, b"value-" + key).reply == b"OK" for key in keys)
+    owners = [set(row) for row in layout_of(n1).owners]
     change(world, n1, (5, 3, 3))
-    world.hosts[4].kill()
-    world.run(3000)
-    world.hosts[4].start()
-    assert world.run_until(DONE_MS, world.at_peace)
-    if layout_of(n1).phase == TRANSFER:
-        change(world, n1, (3, 2, 2))
-    assert world.run_until(DONE_MS, lambda: layout_of(n1).phase == SETTLED)
+    assert world.run_until(DONE_MS, lambda: bool(json.loads(world.ask(n2, "DYN.TASK", "PAUSE").reply or b"{}")))
+    world.run(60_000)
+    assert layout_of(n1).phase == TRANSFER and status_of(world, n2)["change"]["paused"]
+    change(world, n2, (3, 2, 2))
+    assert world.run_until(DONE_MS, is_done(world, (3, 2, 2))), unfinished(world)
+    assert [set(row) for row in layout_of(n1).owners] == owners
+    assert not missed(world, keys)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_n_changes_in_a_storm(seed: int) -> None:
+    """Without the commands' checks: N changes at nodes that are cut off and behind, while others join and leave."""
+    others = (("join", "leave"), ("split",), ("replace",), ())[seed % 4]
+    profile = Profile(
+        5, 4, 5, ("cut", "kill", "slow path"), 500, 6000, runs_config(), collects=False, ring=("n", "n", *others),
+        ring_pace_ms=1200,
+    )  # fmt: skip
+    verdict = run(seed, profile)
+    assert not verdict.faults, (verdict.summary(), verdict.faults[:5])
