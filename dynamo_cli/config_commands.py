@@ -40,6 +40,8 @@ Patterns = Annotated[
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the setting.", show_default=False)]
 Value = Annotated[str, typer.Argument(metavar="VALUE", help="Its new value.", show_default=False)]
+WithR = Annotated[int | None, typer.Option("--r", metavar="R", help="For n: also another R.", show_default=False)]
+WithW = Annotated[int | None, typer.Option("--w", metavar="W", help="For n: also another W.", show_default=False)]
 OnAll = Annotated[bool, typer.Option("--all", help="On all members of the cluster.")]
 CheckedFile = Annotated[
     Path, typer.Argument(metavar="FILE", dir_okay=False, help="A TOML file of settings.", show_default=False)
@@ -88,7 +90,13 @@ def _as_text(value: Any) -> str:
 
 
 def config_set(
-    context: typer.Context, name: Name, value: Value, on_all: OnAll = False, as_document: JSON = False
+    context: typer.Context,
+    name: Name,
+    value: Value,
+    on_all: OnAll = False,
+    with_r: WithR = None,
+    with_w: WithW = None,
+    as_document: JSON = False,
 ) -> None:
     """Change a setting of a running node, or with --all of all members.
 
@@ -99,16 +107,16 @@ def config_set(
     notify_keyspace_events is one setting of the whole cluster: any node changes it for all members, and the change holds
     over restarts.
 
-    r and w are the numbers of owners that a read and a write wait for, by default, in the whole cluster. They are staged,
-    as changes of members are: dyn cluster plan shows what follows, and dyn cluster commit makes the change. While a read
-    could miss an acknowledged write because of it, a change is refused, with the steps that lead there. After W was raised,
-    the nodes copy older writes to all owners by themselves; until then dyn cluster status shows it. n is fixed when the
-    cluster is made.
+    n is the number of copies of each key in the whole cluster; r and w are how many of them a read and a write wait for, by
+    default. They are staged, as changes of members are: dyn cluster plan shows what follows, and dyn cluster commit makes
+    the change. It is refused, with the steps that lead there, while a read could miss an acknowledged write because of it.
+    After w was raised, the nodes copy older writes to all owners by themselves. With another n all owners first fetch what
+    they lack, so all nodes must be up until it is over. dyn cluster status shows both.
 
     requirepass is refused, because everybody on a machine can read command lines.
 
     With --json: {"name", "value", "nodes": [{"name", "address", "error"}]}, where error is null if the node has it. For r
-    and w: {"staged": {"change", "node", "quorum"}, "epoch", "changes"}.
+    and w: {"staged": {"change", "node", "quorum"}, "epoch", "changes"}; for n with "copies" in place of "quorum".
     """
     setting = name.lower().replace("-", "_")
     if setting in SECRET:
@@ -116,10 +124,20 @@ def config_set(
             f"dyn config set {name} ...: everybody on this machine can read a command line",
             "redis-cli -x ACL SETUSER default on resetpass reads '>PASSWORD' from stdin; or use the file of --config",
         )
-    if setting in _QUORUMS:
-        stage(context, as_document, "QUORUM", setting.upper(), value)
+    if setting in _QUORUMS or (with_r, with_w) != (None, None):
+        stage(context, as_document, "QUORUM", *_numbers(setting, value, with_r, with_w))
         return
     _set_in_nodes(context, name, value, on_all, as_document)
+
+
+def _numbers(setting: str, value: str, r: int | None, w: int | None) -> list[str | int]:
+    """The words of DYN.CLUSTER QUORUM for N, R or W. Raises WrongUsage."""
+    further = [word for letter, number in (("R", r), ("W", w)) if number is not None for word in (letter, number)]
+    if further and setting != "n":
+        raise WrongUsage(
+            "--r and --w go with dyn config set n alone", "dyn config set r and dyn config set w stage them"
+        )
+    return [setting.upper(), value, *further]
 
 
 def _set_in_nodes(context: typer.Context, name: str, value: str, on_all: bool, as_document: bool) -> None:

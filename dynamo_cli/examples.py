@@ -49,6 +49,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
     ),
     "dyn config set": (
+        Example("Keep 5 copies of each key, on 5 nodes:", ("dyn config set n 5 --r 3 --w 3", "dyn cluster plan")),
         Example("Let repairs run faster on all nodes, for now:", ("dyn config set --all background_keys_per_s 5000",)),
     ),
     "dyn config check": (

@@ -75,6 +75,7 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, and each node has its "transfer". If the
     change waits for nodes that are down, "waits_for" names them. "clock_bound_ms" is how far cluster time, by which keys
     expire, may be from the median of all nodes' clocks; null if no majority of the clocks is known.
+    While N changes, the change has "numbers": {"n", "r", "w"}, the ones to come.
     "written_w" is there while writes from before W was raised have fewer copies than W.
 
     The "keys" and "hints_held" of a node that does not answer are null. A node that is down has "down_since_ms": when any

@@ -46,8 +46,9 @@ def cluster_plan(context: typer.Context, as_document: JSON = False) -> None:
     With --json: {"epoch", "changes": [{"change", "node", ...}], "moves": [{"from", "to", "partitions", "keys",
     "bytes"}], "balance_before", "balance_after", "zone_violations", "eta_s", "digest"}. The epoch is the one to commit, and
     the digest says what was staged. If an
-    earlier change has not ended, "now" says so. If fewer nodes than N would be left, "copies" says so. If R or W changes,
-    "r" and "w" are [now, then], and "quorums" is what that means for reads, if anything.
+    earlier change has not ended, "now" says so. If fewer nodes than N would be left, "copies" says so. If N, R or W
+    changes, "r", "w" and, if that changes, "n" are [now, then], and "quorums" is what that means, if anything. With a
+    smaller N "drops" is what each node deletes at the end: [{"node", "partitions", "keys", "bytes"}].
     """
     with target_of(context).connect() as client:
         document = ask(client, _PLAN, "DYN.CLUSTER", "PLAN")
@@ -59,7 +60,7 @@ def cluster_plan(context: typer.Context, as_document: JSON = False) -> None:
         write_json(document)
     elif not document["changes"]:
         write_line(
-            "nothing is staged: dyn cluster join, leave, remove, replace, weight, zone and dyn config set r or w do that"
+            "nothing is staged: dyn cluster join, leave, remove, replace, weight, zone and dyn config set n, r or w do that"
         )
     elif is_terminal():
         from dynamo_cli import pictures

@@ -26,6 +26,8 @@ def change_line(change: Document) -> str:
         where = f" at {change['address']}" if change.get("address") else ""
         gone = "; it is down: the others give its data" if change.get("gone") else ""
         return f"replace {node} by {change.get('by')}{where}{gone}"
+    if kind == "replica_count":
+        return f"N = {change.get('copies')} for the whole cluster"
     if kind in QUORUMS:
         return f"{QUORUMS[kind]} = {change.get('quorum')} for the whole cluster"
     if kind in ("weight", "zone"):
@@ -54,6 +56,8 @@ def plan_facts(document: Document) -> list[tuple[str, str]]:
         f"{violations} partitions will not be spread over the zones as they could be" if violations else "kept apart"
     )
     moves = "about " + duration(document["eta_s"]) if document["eta_s"] else "at once: no data moves"
+    if document.get("n") and not document["eta_s"]:
+        moves = "as long as the owners need to compare their data"
     facts = [
         ("balance", f"{document['balance_before']:.4f} now, {document['balance_after']:.4f} then"),
         ("zones", zones),
@@ -61,7 +65,9 @@ def plan_facts(document: Document) -> list[tuple[str, str]]:
     ]
     if document.get("quorums"):
         facts.insert(0, ("quorums", str(document["quorums"])))
-    for name in ("w", "r"):
+    for row in reversed(document.get("drops", [])):
+        facts.insert(0, ("deletes", f"{row['node']}: {row['partitions']} partitions, {size(row['bytes'])}, at the end"))
+    for name in ("w", "r", "n"):
         if document.get(name):
             facts.insert(0, (name.upper(), "{} now, {} then".format(*document[name])))
     if document.get("copies"):

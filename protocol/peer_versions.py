@@ -44,10 +44,13 @@ PUBLISHING: Final = b"publishing"  # delivers what clients of other nodes publis
 TRACING: Final = b"tracing"  # opens the envelopes of traced requests (core/tracing/)
 ORIGINS: Final = b"origins"  # is told of changes with the records before and after, and of a flush (core/pubsub/)
 QUORUMS: Final = b"quorums"  # knows staged changes of R and W, and layouts with `written_w` (ring/quorum_change.py)
+REPLICA_COUNTS: Final = (
+    b"replicas"  # knows staged changes of N, and layouts with `former_numbers` (ring/replica_change.py)
+)
 XREADS: Final = b"xreads"  # keeps rows of clients that wait for entries of streams (core/waiting/)
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
-    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS,
+    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, REPLICA_COUNTS,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the previous version
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open

@@ -15,7 +15,7 @@ from typing import Any
 
 from server.core.liveness.liveness import PeerState
 from server.core.messages.questions import TaskQuery
-from server.core.ring.change import QUORUMS, READ_QUORUM, Change, without_superseded
+from server.core.ring.change import QUORUMS, READ_QUORUM, REPLICA_COUNT, Change, without_superseded
 from server.core.services.services import Services
 
 log = logging.getLogger("dyn")
@@ -185,6 +185,8 @@ class ClusterEvents:
 
 def _words(change: Change, names: Mapping[str, str]) -> str:
     """A change, as in `join of node n4 at 10.0.0.4:7001`, or `R = 3`."""
+    if change.kind == REPLICA_COUNT:
+        return f"N = {change.copies}"
     if change.kind in QUORUMS:
         return f"{'R' if change.kind == READ_QUORUM else 'W'} = {change.quorum}"
     at = f" at {change.address}" if change.address else ""

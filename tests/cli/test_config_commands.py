@@ -164,3 +164,17 @@ def test_check_of_what_cannot_be_read(tmp_path: Path, data: bytes | None, words:
     got = run("config", "check", str(path))
     assert (got.returncode, got.stderr) == (1, "") and words in got.stdout
     assert got.stdout.startswith(f"{path}: ") and got.stdout.count(str(path)) == 1
+
+
+def test_n_is_staged_with_the_r_and_w_that_go_with_it(scripted: Scripted, dyn: Dyn) -> None:
+    node = scripted(
+        {"DYN.CLUSTER": {"staged": {"change": "replica_count", "node": "", "copies": 5}, "epoch": 5, "changes": 3}}
+    )
+    got = dyn(node, "config", "set", "n", "5", "--r", "3", "--w", "3")
+    assert (got.exit_code, got.stdout) == (0, "staged: N = 5 for the whole cluster; see dyn cluster plan\n")
+    assert node.calls[-1] == [b"DYN.CLUSTER", b"QUORUM", b"N", b"5", b"R", b"3", b"W", b"3"]
+    assert dyn(node, "config", "set", "N", "4").exit_code == 0
+    assert node.calls[-1] == [b"DYN.CLUSTER", b"QUORUM", b"N", b"4"]
+    for name in ("r", "siblings_max"):
+        got = dyn(node, "config", "set", name, "2", "--w", "2")
+        assert got.exit_code == 2 and "--r and --w go with dyn config set n alone" in got.stderr

@@ -147,6 +147,20 @@ def test_the_plan_of_another_w() -> None:
     assert "quorums     older writes may have W=2 copies" in lines
 
 
+def test_the_plan_of_another_n() -> None:
+    drops = [
+        {"node": "n1", "partitions": 12, "keys": 5, "bytes": 2048},
+        {"node": "n2", "partitions": 9, "keys": 4, "bytes": 9},
+    ]
+    changes = [{"change": "replica_count", "node": "", "copies": 2}]
+    plan = QUORUM_PLAN | {"changes": changes, "n": [3, 2], "drops": drops, "eta_s": 0}
+    assert plan_text.plan_text(plan).splitlines()[:7] == [
+        "plan for epoch 5:", "  N = 2 for the whole cluster", "", "N           3 now, 2 then", "R           2 now, 2 then",
+        "W           2 now, 3 then", "deletes     n1: 12 partitions, 2.0 KiB, at the end",
+    ]  # fmt: skip
+    assert ("time", "as long as the owners need to compare their data") in plan_text.plan_facts(plan)
+
+
 def test_an_empty_plan_says_how_to_fill_it(scripted: Scripted, dyn: Dyn) -> None:
     node = scripted({"DYN.CLUSTER PLAN": EMPTY_PLAN})
     got = dyn(node, "cluster", "plan")

@@ -8,7 +8,7 @@ import pytest
 
 from server.core.messages.questions import TaskQuery
 from server.core.node import Node
-from server.core.ring.change import READ_QUORUM, WEIGHT
+from server.core.ring.change import READ_QUORUM, REPLICA_COUNT, WEIGHT
 from server.shell.cluster_events import LATE_MS, START_MS, ClusterEvents
 from tests.core.commands.talking import Client, make_node, reach
 
@@ -147,10 +147,11 @@ def test_a_staged_quorum_is_told_by_its_letter_and_what_it_supersedes(told: Told
         "INFO staged for the next layout: R = 3",
         "INFO staged for the next layout: weight of node n2",
     ]
-    staging.stage(layout, READ_QUORUM, "", weight=2)
+    staging.stage_all(layout, [(REPLICA_COUNT, "", {"weight": 3}), (READ_QUORUM, "", {"weight": 2})])
     assert told.lines(2000) == [
+        "INFO staged for the next layout: N = 3",
         "INFO staged for the next layout: R = 2",
         "INFO no longer staged, since it was superseded by a later change: R = 3",
     ]
     staging.abort(layout)
-    assert told.lines(3000) == ["INFO no longer staged, since it was aborted: weight of node n2, R = 2"]
+    assert told.lines(3000) == ["INFO no longer staged, since it was aborted: weight of node n2, N = 3, R = 2"]

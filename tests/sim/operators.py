@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import JOIN, LEAVE, READ_QUORUM, REMOVE, REPLACE, REPLICA_COUNT, WEIGHT, ZONE, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError, commit
 from tests.sim.host import Host
@@ -46,27 +46,36 @@ class Operator:
         if self._world.events.now_ms < self._end_ms and self._names:
             name = self._rng.choice(self._names)
             self._world.trace(f"ring: {name}")
-            CHANGES[name](self)
+            (CHANGES | MORE_CHANGES)[name](self)
             self._next()
 
     # --- committing
 
     def _commit(self, make: Callable[[Layout], Change | None], hosts: list[Host] | None = None) -> None:
         """One change at some running node, of these or of all; it is made out of the layout there."""
+
+        def make_all(layout: Layout) -> list[Change]:
+            change = make(layout)
+            return [] if change is None else [change]
+
+        self._commit_all(make_all, hosts)
+
+    def _commit_all(self, make: Callable[[Layout], list[Change]], hosts: list[Host] | None = None) -> None:
         running = [host for host in hosts or self._world.hosts if host.node and host.node.state.layout is not None]
         if running:
             host = self._rng.choice(running)
             host.deliver("operator", partial(self._commit_at, host, make))
 
-    def _commit_at(self, host: Host, make: Callable[[Layout], Change | None]) -> None:
+    def _commit_at(self, host: Host, make: Callable[[Layout], list[Change]]) -> None:
         present = host.running.state.layout
-        change = make(present) if present is not None else None
-        if present is None or change is None:
+        changes = make(present) if present is not None else []
+        if present is None or not changes:
             return
+        change = changes[0]
         if change.node == host.id and (change.kind == REMOVE or change.gone):
             return  # no node commits its own removal: should it die of that before it speaks, nobody else would know
         try:
-            layout = commit(present, [change])
+            layout = commit(present, changes)
         except ChangeError as error:
             self._world.trace(f"{host.member.name} refuses: {error}")
             return
@@ -157,6 +166,15 @@ class Operator:
         weight = self._rng.choice((1, 2, 3))
         self._commit(lambda layout: self._change(WEIGHT, self._rng.choice(layout.members).id, weight=weight), hosts)
 
+    def _change_n(self) -> None:
+        """Another N, with the R that goes with it. W stays 2, by which the checkers judge."""
+        n = self._rng.choice((2, 3, 4))
+
+        def make(layout: Layout) -> list[Change]:
+            return [self._change(REPLICA_COUNT, "", weight=n), self._change(READ_QUORUM, "", weight=n // 2 + 1)]
+
+        self._commit_all(make)
+
     def _move_zone(self, hosts: list[Host] | None = None) -> None:
         zone = f"z{self._rng.randint(0, 3)}"
         self._commit(lambda layout: self._change(ZONE, self._rng.choice(layout.members).id, zone=zone), hosts)
@@ -203,5 +221,6 @@ CHANGES: dict[str, Callable[[Operator], None]] = {
     "address": Operator._readdress,
     "split": Operator._split,
 }
+MORE_CHANGES: dict[str, Callable[[Operator], None]] = {"n": Operator._change_n}  # no seed stands for these
 LOSING = ("remove", "replace", "split")  # those after which a disk may be lost
 GENTLE = ("join", "leave", "replace", "weight", "zone")

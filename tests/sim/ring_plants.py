@@ -38,6 +38,11 @@ def _be_whole_at_once(patch: Patch) -> None:
     patch(Transfers, "_is_whole", lambda self: True)
 
 
+def _drop_copies_before_they_are_fetched(patch: Patch) -> None:
+    _be_whole_at_once(patch)
+    _let_go_unasked(patch)
+
+
 def _write_to_the_readers_only(patch: Patch) -> None:
     patch(Layout, "keepers", Layout.readers)
 
@@ -81,6 +86,14 @@ def _listen_to_the_removed(patch: Patch) -> None:
 RING_PLANTS: Sequence[Plant] = (
     Plant("let go unasked", _let_go_unasked, "never had what their former owner let go", ("cut", "kill"), ring=HARD),
     Plant("be whole at once", _be_whole_at_once, "expected", ring=GENTLY),
+    Plant(
+        "drop copies before they are fetched",
+        _drop_copies_before_they_are_fetched,
+        "never had what their former owner let go",
+        ("cut", "kill", "slow path"),
+        nodes=5,
+        ring=("n",),
+    ),
     Plant("write to the former owners only", _write_to_the_readers_only, "expected", ring=GENTLY),
     Plant("read from the new owners at once", _read_from_the_new_at_once, "expected", ring=GENTLY),
     Plant(

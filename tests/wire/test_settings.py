@@ -80,9 +80,11 @@ def test_r_and_w_are_changed_by_a_plan(make_cluster: MakeCluster) -> None:
     one, other = cluster.nodes[:2]
     with one.client() as client:
         assert client.set("key", "value")
-    refused = dyn("config", "set", "n", "2", port=one.port)
-    assert refused.returncode == 1 and b"N is fixed when the cluster is made" in refused.stderr
     wait_for(lambda: dyn("config", "set", "w", "3", port=one.port).returncode == 0, "all nodes know each other")
+    refused = dyn("config", "set", "n", "5", port=one.port)
+    assert refused.returncode == 1 and b"N=5 needs 5 nodes, and the cluster would have 3" in refused.stderr
+    refused = dyn("config", "set", "w", "2", "--r", "2", port=one.port)
+    assert refused.returncode == 2 and b"--r and --w go with dyn config set n alone" in refused.stderr
     plan = json.loads(dyn("cluster", "plan", "--json", port=other.port).stdout)
     assert (plan["w"], plan["moves"]) == ([2, 3], []) and "W=2 copies" in plan["quorums"]
     words = ("cluster", "commit", "--epoch", str(plan["epoch"]), "--plan", plan["digest"])

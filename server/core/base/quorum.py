@@ -15,7 +15,8 @@ The tally knows nothing about time. The group table keeps the deadline, and read
 While a partition moves, there are two sets of replicas: the *readers*, which are asked for the partition now, and the
 *others*, which will be asked later or were asked before. A write needs its quorum among the readers. It also wants as
 many acknowledgements of the others, so that a read at the others finds the write soon after. But an other that has
-failed is excused: a hint is kept for it, and reads do not move while hints are open (transfers.py).
+failed is excused: a hint is kept for it, and reads do not move while hints are open (transfers.py). While N changes, the
+two sets have each a W of their own (ring/replica_change.py).
 """
 
 from __future__ import annotations
@@ -84,16 +85,19 @@ class DoubleTally(Tally):
 
         of           acknowledgements needed
         `asked`      `wanted`, or all of them if they are fewer
-        `others`     `wanted`, or all that have not failed if these are fewer
+        `others`     `others_wanted`, or all that have not failed if these are fewer
         together     `wanted`: else fewer disks would hold the write than its client has asked for (P1)
     """
 
-    __slots__ = ("asked", "others")
+    __slots__ = ("asked", "others", "others_wanted")
 
-    def __init__(self, asked: tuple[str, ...], others: tuple[str, ...], replicas: int, wanted: int) -> None:
+    def __init__(
+        self, asked: tuple[str, ...], others: tuple[str, ...], replicas: int, wanted: int, others_wanted: int = 0
+    ) -> None:
         super().__init__(replicas, wanted)
         self.asked = asked
         self.others = others
+        self.others_wanted = others_wanted or wanted
 
     @property
     def got(self) -> int:
@@ -121,7 +125,7 @@ class DoubleTally(Tally):
             self.verdict = Verdict.IMPOSSIBLE
         elif _count(self.asked, self.acked) >= need and len(self.acked) >= disks:
             left = len(self.others) - _count(self.others, self.failed)
-            if _count(self.others, self.acked) >= min(self.wanted, left):
+            if _count(self.others, self.acked) >= min(self.others_wanted, left):
                 self.verdict = Verdict.MET
         return self.verdict
 

@@ -34,14 +34,15 @@ class Plan:
 
     `owned`: this node is one of the owners.
     `owner_sets`: while the partition moves, two sets of owners: those who serve its reads now, and those who will or did.
+    `numbers`: while N changes, the W of each of these sets by the layout; else ().
     `live_peers` are the other owners that are live, as far as this node needs to know (see `stand_ins`).
     `deletes`: the plan is for deletions, which also go to nodes that have room for nothing else.
     `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it, "" if none is left.
     """
 
     __slots__ = (
-        "absent", "deletes", "live_peers", "owned", "owner_sets", "peers", "reading", "replicas", "stand_ins",
-        "writing",
+        "absent", "deletes", "live_peers", "numbers", "owned", "owner_sets", "peers", "reading", "replicas",
+        "stand_ins", "writing",
     )  # fmt: skip
 
     def __init__(
@@ -51,11 +52,13 @@ class Plan:
         stand_ins: tuple[tuple[str, str], ...] = (),
         owner_sets: tuple[tuple[str, ...], ...] = (),
         deletes: bool = False,
+        numbers: tuple[int, ...] = (),
     ) -> None:
         self.peers = peers
         self.owned = owned
         self.deletes = deletes
         self.owner_sets = owner_sets
+        self.numbers = numbers
         self.replicas = len(peers) + owned
         self.stand_ins = stand_ins
         self.absent = tuple([owner for owner, _ in stand_ins]) if stand_ins else ()
@@ -64,10 +67,15 @@ class Plan:
         self.writing: dict[int, Any] = {}  # by quorum: the WriteGroup of this turn (requests/writes.py)
 
     def tally(self, wanted: int) -> Tally:
-        """The tally of a request that wants `wanted` of the owners. If it wants one, an owner of either set is enough."""
-        if self.owner_sets and wanted > 1:
+        """The tally of a request that wants `wanted` of the owners. If it wants one, an owner of either set is enough.
+
+        While N changes, a request that wants the W of the one set by the layout wants that of the other set there."""
+        if self.owner_sets:
             asked, others = self.owner_sets
-            return DoubleTally(asked, others, self.replicas, wanted)
+            if self.numbers and self.numbers[0] == wanted:
+                return DoubleTally(asked, others, self.replicas, wanted, self.numbers[1])
+            if wanted > 1:
+                return DoubleTally(asked, others, self.replicas, wanted)
         return Tally(self.replicas, min(wanted, self.replicas))
 
 
@@ -135,6 +143,7 @@ def build_routes(
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
     able = {node: live[node] and has_room(node) for node in live}
     some_are_full = able != live
+    numbers = (layout.effective_w, layout.others_w) if layout.changes_n else ()
     moving = dict(layout.former)
     preference_lists = layout.preference_lists
     plans: dict[tuple[object, ...], Plan] = {}
@@ -149,7 +158,7 @@ def build_routes(
         standing = stand_ins
         if some_are_full:
             first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, able)
-        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, owner_sets, deletes)
+        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, owner_sets, deletes, numbers)
         if owner_sets or some_are_full:
             standing = tuple([(owner, node) for owner, node in standing if owner in readers]) if standing else ()
             read_plan = _plan(plans, self_id, readers, standing, (), deletes)
@@ -200,6 +209,7 @@ def _plan(
     stand_ins: tuple[tuple[str, str], ...],
     owner_sets: tuple[tuple[str, ...], ...],
     deletes: bool,
+    numbers: tuple[int, ...] = (),
 ) -> Plan:
     """The plan for these owners: one for all partitions that have the same."""
     owned = self_id in owners
@@ -207,5 +217,5 @@ def _plan(
     key = (peers, owned, stand_ins, owner_sets)
     plan = plans.get(key)
     if plan is None:
-        plan = plans[key] = Plan(peers, owned, stand_ins, owner_sets, deletes)
+        plan = plans[key] = Plan(peers, owned, stand_ins, owner_sets, deletes, numbers)
     return plan

@@ -151,9 +151,9 @@ def _why_not(name: str) -> str:
     """Why a running node cannot follow a change of a setting."""
     if name in DEFAULTS:
         return "the node takes it from its config file when it starts"
-    if name in ("r", "w"):
+    if name in ("n", "r", "w"):
         return "it is of the whole cluster: `dyn config set` stages it, `dyn cluster commit` changes it"
-    if name in ("n", "partitions"):
+    if name == "partitions":
         return "it is fixed when the cluster is made, by dyn cluster init"
     return next(fault for _, fault in value_faults({name: ""}))
 

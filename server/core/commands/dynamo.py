@@ -26,7 +26,7 @@ _RESOLVE = "read them with DYN.GET and write with the CONTEXT that it answers, o
 
 def _replicas(services: Services) -> int:
     layout = services.state.layout
-    return layout.effective_n if layout is not None else 1
+    return max(layout.effective_n, layout.serving_n) if layout is not None else 1
 
 
 def dyn_get(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:

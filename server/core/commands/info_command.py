@@ -172,7 +172,7 @@ def _dyn(services: Services) -> Facts:
             "members": len(layout.members),
             "live_peers": live,
             "partitions": layout.partitions,
-            "n": layout.effective_n,
+            "n": layout.serving_n,
             "r": layout.effective_r,
             "w": layout.effective_w,
         }

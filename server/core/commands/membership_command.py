@@ -8,7 +8,7 @@ them. The documents are those of planning.py.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from protocol import resp
@@ -18,12 +18,12 @@ from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.newcomers import Newcomer, is_too_old, of_earlier_version
 from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
-from server.core.commands.quorum_command import check_capabilities, check_members, parse_quorum
+from server.core.commands.quorum_command import check_capabilities, check_members, parse_numbers
 from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import PeerState
-from server.core.membership.staging import digest
+from server.core.membership.staging import Wanted, digest
 from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
@@ -41,8 +41,13 @@ PLAN_UNITS = 12  # of work (ring/computation.py) for each partition: what moves,
 
 def _stage(services: Services, layout: Layout, kind: str, member: str, **fields: Any) -> Steps:
     """Stages a change and sends it to all nodes."""
+    return (yield from _stage_all(services, layout, [(kind, member, fields)]))
+
+
+def _stage_all(services: Services, layout: Layout, wanted: Sequence[Wanted]) -> Steps:
+    """Stages changes together and sends them to all nodes. The reply describes the first one."""
     try:
-        change = services.staging.stage(layout, kind, member, **fields)
+        change = services.staging.stage_all(layout, wanted)[0]
     except ChangeError as error:
         raise CommandError(f"ERR {error}") from error
     staged = services.staging.changes()
@@ -168,11 +173,12 @@ def _zone(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 
 def _quorum(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """QUORUM R n, or QUORUM W n."""
+    """QUORUM [N n] [R n] [W n]."""
     layout = layout_of(services)
-    kind, quorum = parse_quorum(args[2:])
-    check_capabilities(services, layout)
-    services.run_steps(_stage(services, layout, kind, "", weight=quorum), sink, number)
+    numbers = parse_numbers(args[2:])
+    check_capabilities(services, layout, [kind for kind, _ in numbers])
+    wanted: list[Wanted] = [(kind, "", {"weight": each}) for kind, each in numbers]
+    services.run_steps(_stage_all(services, layout, wanted), sink, number)
 
 
 # --- what is staged, all together
@@ -258,7 +264,7 @@ def _to_commit(services: Services, layout: Layout, epoch: int) -> list[Change]:
     changes = services.staging.changes()
     if not changes:
         raise CommandError(
-            "ERR nothing is staged: see `dyn cluster join`, leave, remove, replace, weight, zone, `dyn config set r`"
+            "ERR nothing is staged: see `dyn cluster join`, leave, remove, replace, weight, zone, `dyn config set n`"
         )
     return changes
 
@@ -297,8 +303,8 @@ _SUBCOMMANDS = (
                 arguments="node weight"),
     CommandSpec("dyn.cluster|zone", 4, ALONE, _zone, "Stages another zone for a node.", "dyn", "write",
                 arguments="node zone"),
-    CommandSpec("dyn.cluster|quorum", 4, ALONE, _quorum, "Stages another R or W for the whole cluster.", "dyn", "write",
-                arguments="(R|W) number"),
+    CommandSpec("dyn.cluster|quorum", -4, ALONE, _quorum, "Stages another N, R or W for the whole cluster.", "dyn", "write",
+                arguments="[N n] [R r] [W w]"),
     CommandSpec("dyn.cluster|plan", 2, ALONE, _plan, "What the staged changes would move.", "dyn", "readonly"),
     CommandSpec("dyn.cluster|commit", -3, ALONE, _commit, "Makes the staged changes, by the epoch and the digest that the "
                 "plan named.", "dyn", "write", arguments="epoch [PLAN digest]"),

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from protocol.json_documents import parse
-from protocol.peer_versions import DATABASES, ENTRIES, QUORUMS
+from protocol.peer_versions import DATABASES, ENTRIES, QUORUMS, REPLICA_COUNTS
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages.shapes import DOCUMENT_BYTES_MAX
+from server.core.ring.change import REPLICA_COUNT
 from server.core.ring.layout import Layout
 from server.core.services.services import Services
 
@@ -27,6 +28,7 @@ _KINDS = {
     "reads_types": bool,
     "has_databases": bool,
     "has_quorums": bool,
+    "has_replica_counts": bool,
     "secrets": tuple,
 }
 
@@ -35,8 +37,8 @@ _KINDS = {
 class Newcomer:
     """A node that is to become a member, as it answers MYSELF. `keys` are the records that it holds, `reads_types` says
     whether it announces that it reads records of entries, `has_databases` whether it knows databases, `has_quorums` whether
-    it knows changes of R and W, `secrets` are the fingerprints of its secrets, `tls_peers` is its setting (empty: a version
-    that does not tell it)."""
+    it knows changes of R and W, `has_replica_counts` those of N, `secrets` are the fingerprints of its secrets, `tls_peers`
+    is its setting (empty: a version that does not tell it)."""
 
     id: str
     name: str
@@ -49,6 +51,7 @@ class Newcomer:
     reads_types: bool = False
     has_databases: bool = False
     has_quorums: bool = False
+    has_replica_counts: bool = False
     secrets: tuple[str, ...] = ()
     tls_peers: str = ""
 
@@ -70,6 +73,7 @@ class Newcomer:
                 reads_types=ENTRIES.decode() in list(answer.get("capabilities", ())),
                 has_databases=DATABASES.decode() in list(answer.get("capabilities", ())),
                 has_quorums=QUORUMS.decode() in list(answer.get("capabilities", ())),
+                has_replica_counts=REPLICA_COUNTS.decode() in list(answer.get("capabilities", ())),
                 secrets=tuple(answer.get("secrets", ())),
                 tls_peers=answer.get("tls_peers", ""),
             )
@@ -109,7 +113,9 @@ class Newcomer:
         state = services.state
         state.readers.announced(self.id, (ENTRIES,) if self.reads_types else ())
         state.with_databases.announced(self.id, (DATABASES,) if self.has_databases else ())
-        if is_too_old(state, self.id, layout) or (layout.written_w and not self.has_quorums):
+        changes_n = layout.changes_n or any(change.kind == REPLICA_COUNT for change in services.staging.changes())
+        lacks_numbers = (layout.written_w and not self.has_quorums) or (changes_n and not self.has_replica_counts)
+        if lacks_numbers or is_too_old(state, self.id, layout):
             raise CommandError(of_earlier_version(f"{self.name} ({self.address})"))
 
     def check_secret(self, services: Services) -> None:

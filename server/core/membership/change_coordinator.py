@@ -11,7 +11,8 @@ document. If a coordinator dies, the next one asks anew: the answers are facts t
     SETTLED    every member has ended the full repair after W was raised (full_repair.py)        the end of `written_w`
 
 A node that is leaving removes no node, least of all itself. Members that are down are not waited for: they get the present
-layout when they come back, before they serve anything. But a new owner that is down is not whole.
+layout when they come back, before they serve anything. But a new owner that is down is not whole. And while N changes,
+every member is waited for (ring/replica_change.py).
 """
 
 from __future__ import annotations

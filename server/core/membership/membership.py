@@ -1,7 +1,7 @@
 """Membership: how this node gets a layout, replaces it by a newer one, publishes its own, and leaves the cluster.
 
 The idea (Dynamo, section 4.8; P9). A layout is a document. A node that receives another layout than its own merges the two
-(succession.py). The merge gives the same result everywhere, so all nodes that can reach each other end with the same
+(merging.py). The merge gives the same result everywhere, so all nodes that can reach each other end with the same
 layout, whatever was committed where. Layouts meet in three ways: when a link opens, when a node makes a layout and sends it
 to all others, and when a gossip message carries the *view* of a layout (views.py). So no difference lasts longer than
 gossip takes.
@@ -40,7 +40,8 @@ from server.core.records.records import RECORDS_END
 from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import GroupTable
 from server.core.ring.layout import SETTLED, Layout
-from server.core.ring.succession import LOG_MAX, merged
+from server.core.ring.merging import merged
+from server.core.ring.succession import LOG_MAX
 from server.core.work.background import Background
 from server.core.work.computing import Computing
 from server.core.work.procedures import Step, Steps
@@ -361,10 +362,11 @@ class Membership:
         return state.liveness.state(member) is PeerState.DOWN and state.now_ms - since_ms > DOWN_MS
 
     def expected(self) -> list[str]:
-        """The members that are not down, this node included."""
+        """The members that a phase waits for: those that are not down, this node included; while N changes, all."""
         layout = self._state.layout
-        members = layout.members if layout is not None else ()
-        return [member.id for member in members if not self.is_down(member.id)]
+        if layout is None:
+            return []
+        return [member.id for member in layout.members if layout.changes_n or not self.is_down(member.id)]
 
 
 def _left_in(document: bytes) -> tuple[str, int] | None:

@@ -4,8 +4,9 @@ Three procedures fetch partitions: a new owner (transfers.py), a node that lost 
 W was raised (full_repair.py). They differ in which partitions they fetch, from which owners, and in what they wait for
 before they begin. The rest is the same, and is in this module: each pass over the partitions is one call of `fetch_all`.
 
-This table says when a partition is complete here. `owners` are the nodes that it is fetched from, n is the layout's N, and
-w the smallest W that a stored write may have been acknowledged with (ring/quorum_change.py):
+This table says when a partition is complete here. `owners` are the nodes that it is fetched from, n is their N, and w the
+smallest W that a stored write may have been acknowledged with (ring/quorum_change.py). A node that serves reads of the
+partition, and has not lost its disk, is one of the n itself:
 
     equal to n - w + 1 owners at least,    equal to every owner    complete
     or to all of them if there are fewer   that is not down
@@ -85,7 +86,8 @@ class PartitionFetch:
     def is_complete(self, layout: Layout, partition: int) -> bool:
         """Whether this node holds every acknowledged write of a partition, by the table above."""
         owners, equal = self._owners(layout, partition), self.equal.get(partition, {})
-        if len(equal) < min(len(owners), layout.n - layout.least_w + 1):
+        is_one = self._state.id in layout.readers(partition) and not self._state.is_filling
+        if len(equal) < min(len(owners), layout.fetch_quorum - is_one):
             return False
         return all(owner in equal or self._is_down(owner) for owner in owners)
 

@@ -44,6 +44,8 @@ _ABORTED_MAX = 4096  # ids; beyond it the oldest are forgotten, which all nodes 
 _SHOWN_MAX = 256  # digests of plans
 _DOCUMENT = b"staged"
 
+Wanted = tuple[str, str, dict[str, Any]]  # a change to stage: its kind, its node, its further fields
+
 
 class Staging:
     """The staged changes that this node knows of."""
@@ -76,23 +78,32 @@ class Staging:
 
     def stage(self, layout: Layout, kind: str, node: str, **fields: Any) -> Change:
         """Stages a change of the present layout. Raises ChangeError if it cannot be made after those that are staged."""
+        return self.stage_all(layout, [(kind, node, fields)])[0]
+
+    def stage_all(self, layout: Layout, wanted: Sequence[Wanted]) -> list[Change]:
+        """Stages changes that need each other. Raises ChangeError if they cannot be made after those that are staged."""
         staged = self._all_changes()
-        if len(staged) >= STAGED_MAX:
+        if len(staged) + len(wanted) > STAGED_MAX:
             raise ChangeError(f"{STAGED_MAX} changes are staged already: commit them first, or abort them")
+        changes = [self._change(kind, node, fields) for kind, node, fields in wanted]
+        check(layout, [*staged, *changes])
+        for change in changes:
+            try:
+                Change.decode(change.encode())
+            except ValueError as error:  # the other nodes would refuse it in the same way, and close the link
+                raise ChangeError(str(error)) from error
+        self._begin(layout)
+        self._unite(Staged(layout.epoch, changes, []))
+        self._save()
+        return changes
+
+    def _change(self, kind: str, node: str, fields: dict[str, Any]) -> Change:
+        """Makes a change with an id of its own. Raises ChangeError if it is about a name that no node may have."""
         state = self._state
-        name = f"{state.clock.next():016x}-{state.rng.getrandbits(40):010x}"
-        change = Change(name, kind, node, **fields)
+        change = Change(f"{state.clock.next():016x}-{state.rng.getrandbits(40):010x}", kind, node, **fields)
         if change.name:
             for fault in name_faults(change.other or change.node, change.name):
                 raise ChangeError(fault)
-        check(layout, [*staged, change])
-        try:
-            Change.decode(change.encode())
-        except ValueError as error:  # the other nodes would refuse it in the same way, and close the link
-            raise ChangeError(str(error)) from error
-        self._begin(layout)
-        self._unite(Staged(layout.epoch, [change], []))
-        self._save()
         return change
 
     def abort(self, layout: Layout) -> int:

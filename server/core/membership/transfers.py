@@ -9,6 +9,8 @@ In the phase TRANSFER of a layout each new owner does three steps, and repeats t
  3. It compares each partition with the other former owners, because one of them alone may lack acknowledged writes.
     partition_fetch.py says how many have to be equal.
 
+While N changes, the owners that stay do the same three steps, and each member counts, down or not (ring/replica_change.py).
+
 The node is then *whole*. It says so when the coordinator of the change asks (MOVED), and that one begins the next phase
 (change_coordinator.py).
 
@@ -37,7 +39,7 @@ from server.core.messages.questions import ADOPTED, Partitions, Pause
 from server.core.messages.stored import stored
 from server.core.repair.exchange import Outcome
 from server.core.repair.tasks import ABORTED, DONE, RUNNING
-from server.core.ring.layout import TRANSFER, Layout
+from server.core.ring.layout import Layout
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
@@ -51,17 +53,12 @@ Document = dict[str, Any]
 
 def incoming(layout: Layout, node: str) -> list[int]:
     """The partitions of which `node` is a pending owner: it has to fetch them."""
-    if layout.phase != TRANSFER:
-        return []
-    return [partition for partition, former in layout.former if node in layout.owners[partition] and node not in former]
+    return [partition for partition, _ in layout.former if node in layout.fetching(partition)]
 
 
 def pending_owners(layout: Layout) -> list[str]:
     """The nodes that have to fetch at least one partition under this layout."""
-    rows = layout.former if layout.phase == TRANSFER else ()
-    return list(
-        dict.fromkeys(node for partition, former in rows for node in layout.owners[partition] if node not in former)
-    )
+    return list(dict.fromkeys(node for partition, _ in layout.former for node in layout.fetching(partition)))
 
 
 def sources(layout: Layout, partition: int, node: str) -> list[str]:
@@ -70,8 +67,9 @@ def sources(layout: Layout, partition: int, node: str) -> list[str]:
     First comes the former owner that `node` replaces, then those that stay owners (another one first for each partition and
     node), then those that other nodes replace.
     """
-    former, owners = layout.former_owners(partition), layout.owners[partition]
-    index = [owner for owner in owners if owner not in former].index(node)
+    former, owners = other_former_owners(layout, partition, node), layout.owners[partition]
+    comers = [owner for owner in owners if owner not in layout.former_owners(partition)]
+    index = comers.index(node) if node in comers else len(comers) + owners.index(node)
     leaving = [owner for owner in former if owner not in owners]
     staying = [owner for owner in former if owner in owners]
     turn = (partition + index) % len(staying) if staying else 0
@@ -97,8 +95,9 @@ def _decode(document: bytes) -> Document:
     return row
 
 
-def _former_owners(layout: Layout, partition: int) -> Sequence[str]:
-    return layout.former_owners(partition)
+def other_former_owners(layout: Layout, partition: int, node: str) -> list[str]:
+    """The former owners of a partition without `node`."""
+    return [owner for owner in layout.former_owners(partition) if owner != node]
 
 
 class Transfers:
@@ -113,7 +112,7 @@ class Transfers:
         self._wanted: list[int] = []
         self._confirmed: dict[str, None] = {}  # members that had adopted the layout before the comparisons began
         self._fetch = PartitionFetch(
-            state, questions, background, _former_owners, membership.is_down, exchanged=self._save_counts
+            state, questions, background, self._fetched_from, membership.is_down, exchanged=self._save_counts
         )
         self._throughput = Throughput()
         self._row: Document = {}
@@ -121,6 +120,9 @@ class Transfers:
         self._load()
         background.run_forever("transfers", self._steps)
         background.run_forever("transfer samples", self._sample_throughput)
+
+    def _fetched_from(self, layout: Layout, partition: int) -> Sequence[str]:
+        return other_former_owners(layout, partition, self._state.id)
 
     def _load(self) -> None:
         """Loads the counts of an earlier process on this store."""
@@ -249,7 +251,7 @@ class Transfers:
         yield from self._fetch.fetch_all(layout, lambda partition: sources(layout, partition, self._state.id))
 
     def _who_adopted(self, layout: Layout) -> Generator[Step, Any, list[str] | None]:
-        """The members that are not down, if all of them have adopted this layout; else None."""
+        """The members that the phase waits for, if all of them have adopted this layout; else None."""
         members = self._membership.expected()
         answers: Answers = yield self._questions.ask(members, ADOPTED, self._membership.view())
         if self._state.layout is not layout or not all(answers.get(member) for member in members):

@@ -14,7 +14,19 @@ from typing import Any
 from server.core.base.config import Config
 from server.core.operators.documents import natural
 from server.core.operators.sizes import Sizes
-from server.core.ring.change import JOIN, LEAVE, READ_QUORUM, REMOVE, REPLACE, WEIGHT, WRITE_QUORUM, ZONE, Change
+from server.core.ring import replica_change
+from server.core.ring.change import (
+    JOIN,
+    LEAVE,
+    READ_QUORUM,
+    REMOVE,
+    REPLACE,
+    REPLICA_COUNT,
+    WEIGHT,
+    WRITE_QUORUM,
+    ZONE,
+    Change,
+)
 from server.core.ring.layout import TRANSFER, Layout
 from server.core.ring.preview import PartitionMove, moves, preview, zone_violations
 from server.core.ring.quorum_change import remark_on
@@ -30,6 +42,7 @@ _SHOWN = {
     ZONE: ("zone",),
     READ_QUORUM: ("quorum",),
     WRITE_QUORUM: ("quorum",),
+    REPLICA_COUNT: ("copies",),
 }
 
 
@@ -47,7 +60,8 @@ def names_of(layout: Layout, changes: Sequence[Change]) -> dict[str, str]:
 def change_document(change: Change, names: Mapping[str, str]) -> Document:
     """A change as operators see it: `{"change": "join", "node": "n4", "address": …}`; `by` is a replacement's new node.
 
-    A change of R or W is about no node: `{"change": "read_quorum", "node": "", "quorum": 2}`.
+    A change of N, R or W is about no node: `{"change": "read_quorum", "node": "", "quorum": 2}`; for N `{"change":
+    "replica_count", "node": "", "copies": 5}`.
     """
     document: Document = {"change": change.kind, "node": names.get(change.node, change.node)}
     if change.kind == REPLACE:
@@ -92,7 +106,12 @@ def plan(present: Layout, following: Layout, changes: Sequence[Change], sizes: S
         "balance_after": round(seen.balance_after, 4),
         "zone_violations": len(seen.zone_violations),
         "eta_s": eta_s(moved, sizes, config),
-    } | {**_quorums(present, following), **_copies(present, following), **_now(present)}
+    } | {
+        **_numbers(present, following),
+        **_drops(present, following, names, sizes),
+        **_copies(present, following),
+        **_now(present),
+    }
 
 
 def _move(move: PartitionMove, names: Mapping[str, str], sizes: Sizes) -> Document:
@@ -118,18 +137,41 @@ def eta_s(moved: Sequence[PartitionMove], sizes: Sizes, config: Config) -> int:
     return max([1, *[-(-count // pace) for count in keys.values()]]) if keys else 0
 
 
-def _quorums(present: Layout, following: Layout) -> Document:
-    """R and W before and after, if one of them changes, and what an operator should know of that."""
-    if (following.r, following.w) == (present.r, present.w):
+def _numbers(present: Layout, following: Layout) -> Document:
+    """N, R and W before and after, if one of them changes, and what an operator should know of that."""
+    if (following.n, following.r, following.w) == (present.n, present.r, present.w):
         return {}
-    document = {"r": [present.r, following.r], "w": [present.w, following.w]}
-    remark = remark_on(present, following)
+    document: Document = {"r": [present.r, following.r], "w": [present.w, following.w]}
+    if following.n != present.n:
+        document["n"] = [present.n, following.n]
+    remark = replica_change.remark_on(following) or remark_on(present, following)
     return document | ({"quorums": remark} if remark else {})
+
+
+def _drops(present: Layout, following: Layout, names: Mapping[str, str], sizes: Sizes) -> Document:
+    """With a smaller N: what each node deletes, once all owners have it."""
+    if following.n >= present.n:
+        return {}
+    dropped: dict[str, list[int]] = {}
+    for partition, owners in enumerate(following.owners):
+        for node in present.keepers(partition):
+            if node not in owners:
+                dropped.setdefault(node, []).append(partition)
+    rows = [
+        {
+            "node": names.get(node, node),
+            "partitions": len(partitions),
+            "keys": sum(sizes.keys[partition] for partition in partitions),
+            "bytes": sum(sizes.bytes[partition] for partition in partitions),
+        }
+        for node, partitions in dropped.items()
+    ]
+    return {"drops": sorted(rows, key=lambda row: natural(str(row["node"])))}
 
 
 def _copies(present: Layout, following: Layout) -> Document:
     """The warning about a cluster that becomes too small for N copies."""
-    if following.effective_n >= present.effective_n:
+    if following.effective_n >= present.effective_n or following.n != present.n:
         return {}
     then, now = following.effective_n, present.effective_n
     return {"copies": f"{then} of each key then, {now} now: fewer than N={present.n} nodes would be left"}

@@ -126,7 +126,7 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
     ]
     document = {
         "epoch": layout.epoch,
-        "n": layout.effective_n,
+        "n": layout.serving_n,
         "r": layout.effective_r,
         "w": layout.effective_w,
         "partitions": layout.partitions,
@@ -252,20 +252,22 @@ def seats_to_fill(layout: Layout) -> dict[str, int]:
     seats: dict[str, int] = {}
     for partition, former in layout.former:
         for node in layout.owners[partition]:
-            if node not in former:
+            if node not in former or (layout.changes_n and former != (node,)):
                 seats[node] = seats.get(node, 0) + 1
     return seats
 
 
 def waits_for(layout: Layout, states: Mapping[str, str]) -> list[str]:
     """The names of the down nodes that the present change waits for: new owners, and former owners of partitions of which
-    too few other copies are left to fetch (transfers.py)."""
+    too few other copies are left to fetch (transfers.py); while N changes, all."""
+    if layout.changes_n:
+        return [member.name for member in by_name(layout) if states.get(member.id) == "down"]
     needed: dict[str, None] = {}
     for partition, former in layout.former if layout.phase == TRANSFER else ():
         comers = [node for node in layout.owners[partition] if node not in former]
         asked = former if comers else ()
         lost = [node for node in asked if states.get(node) == "down"]
-        if len(asked) - len(lost) < min(len(asked), layout.n - layout.least_w + 1):
+        if len(asked) - len(lost) < min(len(asked), layout.fetch_quorum):
             needed |= dict.fromkeys(lost)
         needed |= dict.fromkeys(node for node in comers if states.get(node) == "down")
     return [member.name for member in by_name(layout) if member.id in needed]
@@ -298,6 +300,8 @@ def change_of(layout: Layout, reports: Mapping[str, Document], states: Mapping[s
         "keys_done": keys_done,
         "eta_s": 0 if layout.phase == HANDOVER else longest(etas),
     }
+    if layout.changes_n:
+        document["numbers"] = {"n": layout.n, "r": layout.r, "w": layout.w}
     return document | ({"waits_for": waiting} if waiting else {}) | ({"paused": paused} if paused else {})
 
 
@@ -341,6 +345,8 @@ def news(
         keys = f" and {100 * change['keys_done'] // change['keys']}% of the keys" if change["keys"] else ""
         said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
         eta_s = change["eta_s"]
+        if layout.changes_n:
+            said = f"N becomes {layout.n} with R={layout.r} and W={layout.w}, {said}"
         remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
         if change.get("paused"):
             remarks.append(f"{', '.join(change['paused'])}: paused by an operator, `dyn task resume` goes on")

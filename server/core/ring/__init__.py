@@ -7,7 +7,9 @@ addresses.py      addresses of members, and the stand-in for an unknown one
 preference.py     the preference lists of a layout
 change.py         one change of the membership, as an operator wants it
 quorum_change.py  which changes of R and W are safe
-succession.py     which layout follows which: commits, the phases of a change, merges of two layouts
+replica_change.py another N, with another R and W
+succession.py     which layout follows which: commits, and the phases of a change
+merging.py        the layout that rules after two that were made at the same time
 assignment.py     owners for a new cluster, as even as possible
 arrangement.py    the order of the owners within each partition
 reassignment.py   owners after a change, with as few moves as possible

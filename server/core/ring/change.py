@@ -18,22 +18,24 @@ from protocol.bounds import EPOCH_MAX, TIME_MS_MAX
 JOIN, LEAVE, REMOVE, REPLACE = "join", "leave", "remove", "replace"
 WEIGHT, ZONE, ADDRESS = "weight", "zone", "address"
 READ_QUORUM, WRITE_QUORUM = "read_quorum", "write_quorum"
+REPLICA_COUNT = "replica_count"
 QUORUMS = (READ_QUORUM, WRITE_QUORUM)
+NUMBERS = (REPLICA_COUNT, *QUORUMS)
 TEXT_MAX = 512  # characters in a field
 KIND_MAX = 64
-KINDS = (JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, ADDRESS, *QUORUMS)
+KINDS = (JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, ADDRESS, *NUMBERS)
 
 
 @dataclass(frozen=True)
 class Change:
     """One change. Which fields are used depends on `kind`.
 
-    node      the id of the member that changes: the new one for a join, the old one for a replacement; empty for a quorum
+    node      the id of the member that changes: the new one for a join, the old one for a replacement; empty for N, R, W
     epoch     the epoch of the first layout with this change; 0 while it is only staged
     other     for a replacement: the id of the new node
     gone      for a replacement: the old node can give no data any more
-    weight    for a change of address: when it was made (`moved_ms`); for a quorum: R or W (`quorum`). So earlier versions
-              can read a log with such changes, and ignore them.
+    weight    for a change of address: when it was made (`moved_ms`); for N, R and W: the number. So earlier versions can
+              read a log with such changes, and ignore them.
     """
 
     id: str
@@ -59,6 +61,11 @@ class Change:
     def quorum(self) -> int:
         """The R or W that the cluster gets; 0 for other kinds."""
         return self.weight if self.kind in QUORUMS else 0
+
+    @property
+    def copies(self) -> int:
+        """The N that the cluster gets; 0 for other kinds."""
+        return self.weight if self.kind == REPLICA_COUNT else 0
 
     def encode(self) -> dict[str, Any]:
         """Returns the fields that are not empty, for a JSON document."""
@@ -97,7 +104,7 @@ def without_superseded(changes: Sequence[Change]) -> list[Change]:
 
 def _set_by(change: Change) -> tuple[str, str]:
     """What a change sets: the kind and the node, or the change itself if it is not about one value."""
-    return (change.kind, change.node) if change.kind in (WEIGHT, ZONE, *QUORUMS) else (change.id, "")
+    return (change.kind, change.node) if change.kind in (WEIGHT, ZONE, *NUMBERS) else (change.id, "")
 
 
 def decode_known(fields: object) -> Change | None:

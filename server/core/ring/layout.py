@@ -95,6 +95,7 @@ class Layout(LayoutFields):
             ("log", [change.encode() for change in self.log]),
             ("merged_epoch", self.merged_epoch),
             ("written_w", self.written_w),
+            ("former_numbers", self.former_numbers),
         ]
 
     @staticmethod
@@ -119,6 +120,7 @@ class Layout(LayoutFields):
                 log=tuple(_change(entry) for entry in _pop_field_or(fields, "log", NOTHING)),
                 merged_epoch=_pop_field_or(fields, "merged_epoch", 0),
                 written_w=_pop_field_or(fields, "written_w", 0),
+                former_numbers=_numbers(_pop_field_or(fields, "former_numbers", NOTHING)),
                 extra=_canonical(fields),
             )
             if layout.encode() != document:
@@ -244,6 +246,12 @@ def _former(entry: object) -> tuple[int, tuple[str, ...]]:
     if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) is not int:
         raise LayoutError("the former owners of a partition are not a pair of partition and owners")
     return entry[0], _owners(entry[1])
+
+
+def _numbers(entry: list[object]) -> tuple[int, ...]:
+    if any(type(number) is not int for number in entry):
+        raise LayoutError("the former numbers are not numbers")
+    return tuple([number for number in entry if isinstance(number, int)])
 
 
 def _change(entry: object) -> Change:

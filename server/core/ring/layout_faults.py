@@ -34,6 +34,7 @@ def faults_of(layout: LayoutFields) -> Iterator[str]:
             yield f"{name} is {quorum}, not from 1 to n, which is {layout.n}"
     if layout.written_w and not 1 <= layout.written_w < layout.w:
         yield f"written_w is {layout.written_w}, not from 1 to less than w, which is {layout.w}"
+    yield from _number_faults(layout.former_numbers)
     for name, count in (
         ("revision", layout.revision),
         ("progress", layout.progress),
@@ -44,6 +45,18 @@ def faults_of(layout: LayoutFields) -> Iterator[str]:
     yield from member_faults(layout.members)
     yield from _owner_faults(layout)
     yield from _change_faults(layout)
+
+
+def _number_faults(numbers: tuple[int, ...]) -> Iterator[str]:
+    """Yields the faults of the former N, R, W and `written_w`."""
+    if not numbers:
+        return
+    if len(numbers) != 4 or not 1 <= numbers[0] <= SLOTS:
+        yield f"the former numbers are {list(numbers)}, not n, r, w and written_w"
+        return
+    n, r, w, written_w = numbers
+    if not (1 <= r <= n and 1 <= w <= n and 0 <= written_w < w):
+        yield f"the former numbers n={n}, r={r}, w={w}, written_w={written_w} do not go together"
 
 
 def member_faults(members: Sequence[Member]) -> Iterator[str]:

@@ -38,6 +38,7 @@ class LayoutFields:
     log             the latest changes, the oldest first
     merged_epoch    the last epoch that was made by merging two layouts; 0 if there was none
     written_w       while stored writes may have fewer copies than w, the W that they were acknowledged with; else 0
+    former_numbers  while N changes, the n, r, w and written_w of the former owners (replica_change.py); else ()
     """
 
     cluster: str
@@ -56,6 +57,7 @@ class LayoutFields:
     log: tuple[Change, ...] = ()
     merged_epoch: int = 0
     written_w: int = 0
+    former_numbers: tuple[int, ...] = ()
     extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: fields that this version does not know
     _former: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -72,23 +74,68 @@ class LayoutFields:
         return min(self.n, len(self.members) - len(self.leaving))
 
     @property
+    def changes_n(self) -> bool:
+        """Whether another N is under way."""
+        return self.phase != SETTLED and self.former_numbers != ()
+
+    @property
+    def fetches_for_n(self) -> bool:
+        """Whether another N is under way, and reads still go to the former owners."""
+        return self.phase == TRANSFER and self.former_numbers != ()
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """N, R, W and `written_w` of the nodes that serve reads now."""
+        if self.fetches_for_n:
+            return self.former_numbers
+        return self.n, self.r, self.w, self.written_w
+
+    @property
     def effective_r(self) -> int:
-        """R, limited to the number of staying members."""
-        return min(self.r, self.effective_n)
+        """R of the reads now, limited to the number of nodes that serve them."""
+        return min(self.numbers[1], self.serving_n)
 
     @property
     def effective_w(self) -> int:
-        """W, limited to the number of staying members."""
-        return min(self.w, self.effective_n)
+        """W of the nodes that serve reads now, limited to their number."""
+        return min(self.numbers[2], self.serving_n)
+
+    @property
+    def others_w(self) -> int:
+        """While N changes: W of the owners that do not serve reads now, but will or did; else 0."""
+        if not self.changes_n:
+            return 0
+        return min(self.w, self.effective_n) if self.phase == TRANSFER else self.former_numbers[2]
+
+    @property
+    def serving_n(self) -> int:
+        """N of the nodes that serve reads now, limited to the number of nodes that there are."""
+        return min(self.former_numbers[0], len(self.members)) if self.fetches_for_n else self.effective_n
 
     @property
     def least_w(self) -> int:
         """The smallest W that a stored write may have been acknowledged with (quorum_change.py)."""
-        return self.written_w or self.w
+        _, _, w, written_w = self.numbers
+        return written_w or w
+
+    @property
+    def fetch_quorum(self) -> int:
+        """How many of the nodes that serve reads now include one that acknowledged each stored write."""
+        return self.numbers[0] - self.least_w + 1
 
     def former_owners(self, partition: int) -> tuple[str, ...]:
         """Returns the former owners of a partition, or () if it does not move."""
         return self._former.get(partition, ())
+
+    def fetching(self, partition: int) -> tuple[str, ...]:
+        """Returns the owners of a partition that must fetch it in this phase before they serve its reads."""
+        former = self._former.get(partition)
+        if former is None or self.phase != TRANSFER:
+            return ()
+        owners = self.owners[partition]
+        if self.former_numbers:  # an owner that stays may lack writes that are on former owners which go
+            return tuple(owner for owner in owners if former != (owner,))
+        return tuple(owner for owner in owners if owner not in former)
 
     def readers(self, partition: int) -> tuple[str, ...]:
         """Returns the nodes that hold the whole partition, in order: they coordinate its writes and serve its reads."""

@@ -33,8 +33,7 @@ others are, one after the other by the rule above. A change is dropped if it is 
 would not meet writes with both: no operator has seen a plan that said so. The result keeps the smaller `s` of both sides,
 as each side may have written with it.
 
-N is not changed in this way. With more owners the new ones would have to fetch before they count, as in a join. With fewer
-owners those that stay would have to fetch, too, since all copies of a write may be on owners that go.
+Another N is another kind of change, and R and W may change with it: replica_change.py.
 """
 
 from __future__ import annotations
@@ -65,9 +64,9 @@ def fault_of(present: LayoutFields, r: int, w: int) -> str:
     )
 
 
-def gives_up_promise(present: LayoutFields, r: int, w: int) -> bool:
-    """Whether reads meet writes now, and would not with `r` and `w`."""
-    return _meets(present, present.r, present.w) and not _meets(present, r, w)
+def gives_up_promise(present: LayoutFields, n: int, r: int, w: int) -> bool:
+    """Whether reads meet writes now, and would not with `n`, `r` and `w`."""
+    return _meets(present, present.r, present.w) and r + w <= n
 
 
 def remark_on(present: LayoutFields, following: LayoutFields) -> str:

@@ -42,26 +42,33 @@ def check_replacements(present: Layout, replaced: Mapping[str, str]) -> None:
             raise ValueError(f"{new!r} cannot take the place of {gone!r}")
 
 
-def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str] = NO_ONE) -> Owners:
-    """Returns the owners of the next layout. `members` are its staying members; `replaced` is old id -> new id.
+def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str] = NO_ONE, n: int = 0) -> Owners:
+    """Returns the owners of the next layout. `members` are its staying members; `replaced` is old id -> new id; `n` is its
+    N, if that is another one than now.
 
     If nothing but replacements, names and addresses changes, all other seats and all positions stay: the new node gets
     the old one's share, whatever its own weight and zone are. Raises ValueError as `check_replacements` does.
     """
-    return compute_now(following_owners(present, members, replaced))
+    return compute_now(following_owners(present, members, replaced, n))
 
 
-def following_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str]) -> Computation[Owners]:
-    """The same as `next_owners`, as a computation in steps."""
+def following_owners(
+    present: Layout, members: Sequence[Member], replaced: Mapping[str, str], n: int = 0
+) -> Computation[Owners]:
+    """The same as `next_owners`, as a computation in steps.
+
+    Another N starts from the nodes that hold the data now. So if N goes back while it is under way, the owners go back."""
     check_replacements(present, replaced)
     newcomers = frozenset(replaced.values())
-    owners = substitute(present.owners, replaced)
+    changes_n = n not in (0, present.n)
+    rows = tuple([present.readers(each) for each in range(present.partitions)]) if changes_n else present.owners
+    owners = substitute(rows, replaced)
     yield len(owners)
     old = {member.id: (member.zone, member.weight) for member in present.staying}
     same = len(members) == len(old) and all(
         member.id in newcomers or old.get(member.id) == (member.zone, member.weight) for member in members
     )
-    return owners if same else (yield from reassigned(owners, members, present.n))
+    return owners if same and not changes_n else (yield from reassigned(owners, members, n or present.n))
 
 
 def substitute(owners: Owners, replaced: Mapping[str, str]) -> Owners:

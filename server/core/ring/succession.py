@@ -1,4 +1,4 @@
-"""Which layout follows which: an operator's commit, the phases of a change, and the merge of two layouts (P9).
+"""Which layout follows which: an operator's commit, and the phases of a change (P9).
 
 Theory. A commit makes the layout of the next epoch from the present layout and some changes. It names the future owners
 of each partition at once. If a partition gets a new owner, its present *readers*, which hold the whole partition, stay
@@ -15,11 +15,7 @@ A commit in the middle of a change starts from the nodes that hold the data now.
 that moment. A node that was to become an owner, and is none by the new commit, has never served a read. So commits may
 follow each other at any time.
 
-Merge. Each step makes a new document; of two documents the higher version rules. But two layouts may be made at the
-same time, on two sides of a network partition. They have a common ancestor, and each has a log of its changes. `merge`
-takes the layout that has seen more phases end, because that one knows which nodes hold the data, and makes the other's
-missing changes to it. The result depends on the two documents only. So every node that meets both makes the same third
-layout, under the next epoch, and no operator's change is lost.
+Two layouts that were made at the same time are merged: merging.py.
 """
 
 from __future__ import annotations
@@ -29,15 +25,17 @@ from dataclasses import replace
 
 from xxhash import xxh3_64_hexdigest
 
+from server.core.ring import replica_change
 from server.core.ring.addresses import unknown_address
 from server.core.ring.change import (
     ADDRESS,
     JOIN,
     LEAVE,
-    QUORUMS,
+    NUMBERS,
     READ_QUORUM,
     REMOVE,
     REPLACE,
+    REPLICA_COUNT,
     WEIGHT,
     ZONE,
     Change,
@@ -45,7 +43,7 @@ from server.core.ring.change import (
 from server.core.ring.computation import Computation, compute_now
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, LayoutError, Member
 from server.core.ring.layout_faults import member_faults
-from server.core.ring.quorum_change import fault_of, gives_up_promise, written_w_after
+from server.core.ring.quorum_change import fault_of, written_w_after
 from server.core.ring.reassignment import Owners, check_replacements, following_owners
 
 LOG_MAX = 64
@@ -64,15 +62,16 @@ def commit(present: Layout, changes: Sequence[Change]) -> Layout:
 def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]:
     """The same as `commit`, as a computation in steps."""
     epoch = present.epoch + 1
-    draft = _drafted(present, changes)
+    draft = drafted(present, changes)
     members = draft.sorted_members()
     leaving = tuple(sorted(draft.leaving))
+    changes_n = replica_change.changes_n(present, draft.n)
     try:
-        owners = yield from following_owners(present, draft.staying(), draft.replaced)
+        owners = yield from following_owners(present, draft.staying(), draft.replaced, draft.n)
     except ValueError as error:
         raise ChangeError(str(error)) from error
     yield present.partitions
-    former = _former(present, owners, draft.members)
+    former = _former(present, owners, draft.members, changes_n)
     yield REPLACE_UNITS * present.partitions
     log = (*present.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
     try:
@@ -86,9 +85,11 @@ def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]
             former=former,
             leaving=leaving,
             log=log,
+            n=draft.n,
             r=draft.r,
             w=draft.w,
-            written_w=written_w_after(present, draft.w),
+            written_w=0 if changes_n else written_w_after(present, draft.w),
+            former_numbers=present.numbers if changes_n and former else (),
         )
     except LayoutError as error:
         raise ChangeError(str(error)) from error
@@ -96,7 +97,7 @@ def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]
 
 def check(present: Layout, changes: Sequence[Change]) -> None:
     """Raises ChangeError if `commit` would, but computes no owners (that takes a third of a second at Q=1024)."""
-    draft = _drafted(present, changes)
+    draft = drafted(present, changes)
     for fault in member_faults(draft.sorted_members()):
         raise ChangeError(fault)
     try:
@@ -105,26 +106,31 @@ def check(present: Layout, changes: Sequence[Change]) -> None:
         raise ChangeError(str(error)) from error
 
 
-def _drafted(present: Layout, changes: Sequence[Change]) -> _Draft:
-    draft = _Draft(present)
+def drafted(present: Layout, changes: Sequence[Change]) -> Draft:
+    """Returns the members and the numbers of the layout that these changes make. Raises ChangeError."""
+    draft = Draft(present)
     for change in changes:
         draft.apply(change)
     if not draft.staying():
         raise ChangeError("no node would be left: a cluster needs at least one")
-    if fault := fault_of(present, draft.r, draft.w):
+    if replica_change.changes_n(present, draft.n):
+        fault = replica_change.fault_of(present, draft.n, draft.r, draft.w, len(draft.staying()))
+    else:
+        fault = fault_of(present, draft.r, draft.w)
+    if fault:
         raise ChangeError(fault)
     return draft
 
 
-class _Draft:
-    """The members of a layout, and its R and W, while changes are applied to them."""
+class Draft:
+    """The members of a layout, and its N, R and W, while changes are applied to them."""
 
     def __init__(self, present: Layout) -> None:
         self.members = {member.id: member for member in present.members}
         self._present = dict(self.members)
         self.leaving = dict.fromkeys(present.leaving)
         self.replaced: dict[str, str] = {}
-        self.r, self.w = present.r, present.w
+        self.n, self.r, self.w = present.n, present.r, present.w
 
     def staying(self) -> list[Member]:
         """Returns the members that will own partitions."""
@@ -139,11 +145,8 @@ class _Draft:
         if change.kind == JOIN:
             self._add(Member(change.node, change.name, change.address, change.zone, change.weight))
             return
-        if change.kind in QUORUMS:
-            if change.kind == READ_QUORUM:
-                self.r = change.quorum
-            else:
-                self.w = change.quorum
+        if change.kind in NUMBERS:
+            self._set_number(change)
             return
         member = self.members.get(change.node)
         if member is None:
@@ -167,6 +170,14 @@ class _Draft:
             self.members[member.id] = replace(member, address=change.address)
         else:
             raise ChangeError(f"the change {change.kind!r} is not known to this version")
+
+    def _set_number(self, change: Change) -> None:
+        if change.kind == REPLICA_COUNT:
+            self.n = change.copies
+        elif change.kind == READ_QUORUM:
+            self.r = change.quorum
+        else:
+            self.w = change.quorum
 
     def _add(self, new: Member) -> None:
         for member in self.members.values():
@@ -200,8 +211,12 @@ class _Draft:
             self.leaving[old.id] = None
 
 
-def _former(present: Layout, owners: Owners, members: dict[str, Member]) -> tuple[tuple[int, tuple[str, ...]], ...]:
+def _former(
+    present: Layout, owners: Owners, members: dict[str, Member], changes_n: bool
+) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """Returns the former owners of each partition whose owners change: those of its readers that are still members.
+
+    If N changes, that is each partition, because the numbers change with it.
 
     If no reader is left, the partition has no former owners, and its new owners begin without data.
     """
@@ -209,7 +224,8 @@ def _former(present: Layout, owners: Owners, members: dict[str, Member]) -> tupl
     for partition, row in enumerate(owners):
         readers = present.readers(partition)
         holding = tuple(node for node in readers if node in members)
-        if holding and (any(node not in row for node in holding) or any(node not in holding for node in row)):
+        moves = any(node not in row for node in holding) or any(node not in holding for node in row)
+        if holding and (moves or changes_n):
             rows.append((partition, holding))
     return tuple(rows)
 
@@ -226,7 +242,7 @@ def hand_over(layout: Layout) -> Layout:
 def settle(layout: Layout) -> Layout:
     """Returns the layout in phase SETTLED. Every node reads from the owners, so the former owners get no more writes."""
     assert layout.phase == HANDOVER, "only HANDOVER is followed by SETTLED"
-    return _revised(layout, phase=SETTLED, former=())
+    return _revised(layout, phase=SETTLED, former=(), former_numbers=())
 
 
 def release(layout: Layout, gone: Sequence[str]) -> Layout:
@@ -269,7 +285,7 @@ def readdress(layout: Layout, change: Change) -> Layout:
     If the layout gives that address to another member, that one is no longer there, and its address becomes unknown.
     But if the other one took the address later than this member, the change is refused.
     """
-    draft = _Draft(layout)
+    draft = Draft(layout)
     draft.apply(change)
     for member in layout.members:
         if member.id != change.node and member.address == change.address:
@@ -295,103 +311,3 @@ def _bounded(log: tuple[Change, ...]) -> tuple[Change, ...]:
 
 def _has_moved_on(change: Change, later: Sequence[Change]) -> bool:
     return any(other.kind == ADDRESS and other.node == change.node for other in later)
-
-
-# --- two layouts
-
-
-def merge(one: Layout, other: Layout) -> Layout:
-    """Returns the layout that rules after both: one of them, or a new one if each has changes that the other lacks.
-
-    Commutative and idempotent. Both must be of the same cluster; the caller has checked that.
-    """
-    return compute_now(merged(one, other))
-
-
-def merged(one: Layout, other: Layout) -> Computation[Layout]:
-    """The same as `merge`, as a computation in steps; only if a new layout is made, it has more than one."""
-    winner, loser = (one, other) if one.wins_over(other) else (other, one)
-    base, rest = (winner, loser) if winner.progress >= loser.progress else (loser, winner)
-    missing = _missing(base, rest)
-    if base is winner and not missing:
-        return winner
-    result = replace(base, epoch=winner.epoch, revision=winner.revision)
-    yield REPLACE_UNITS * result.partitions
-    wanted = [change for change in missing if change.kind != ADDRESS]
-    for change in missing:
-        if change.kind == ADDRESS:
-            result = _readdressed(result, change)
-            yield REPLACE_UNITS * result.partitions
-    if wanted or base.epoch != winner.epoch:
-        least_w = min(base.least_w, rest.least_w)
-        result = replace(result, written_w=least_w if least_w < base.w else 0)
-        return (yield from _recommitted(result, wanted))
-    if base is winner and result.revision == winner.revision:
-        return winner  # none of the changes of address could be made
-    return replace(result, revision=max(result.revision, winner.revision + 1))
-
-
-def _missing(base: Layout, rest: Layout) -> list[Change]:
-    """Returns the changes of `rest` that `base` lacks.
-
-    `base` is taken to have every change that is older than its whole log, and every move of a member that has moved
-    again since.
-    """
-    known = [change.id for change in base.log]
-    oldest = base.log[0].epoch if len(base.log) == LOG_MAX else 0
-    missing = [change for change in rest.log if change.id not in known and change.epoch >= oldest]
-    last_ms = {c.node: max(moved_ms(base, c.node), moved_ms(rest, c.node)) for c in missing if c.kind == ADDRESS}
-    return [change for change in missing if change.kind != ADDRESS or change.moved_ms == last_ms[change.node]]
-
-
-def _readdressed(layout: Layout, change: Change) -> Layout:
-    try:
-        return readdress(layout, change)
-    except ChangeError:
-        return layout
-
-
-def _can_follow(layout: Layout, made: list[Change], change: Change) -> bool:
-    """Whether `change` can be made after the changes `made`."""
-    try:
-        check(layout, [*made, change])
-    except ChangeError:
-        return False
-    draft = _drafted(layout, [*made, change])
-    return change.kind not in QUORUMS or not gives_up_promise(layout, draft.r, draft.w)
-
-
-def _is_chained(layout: Layout, change: Change) -> bool:
-    """Whether the change replaces a node that this layout does not know, because it joined in the other layout.
-
-    That node may hold data that was written there.
-    """
-    return change.kind == REPLACE and all(member.id != change.node for member in layout.members)
-
-
-def _parts(change: Change) -> list[Change]:
-    """Returns the changes to make if a change cannot be made as it is: a replacement becomes a join and a leave.
-
-    For example, the old node may be leaving already. The new node becomes a member all the same, because it may have
-    accepted writes in the other layout. Other changes are dropped.
-    """
-    if change.kind != REPLACE:
-        return []
-    joining = replace(change, kind=JOIN, node=change.other, other="", gone=False)
-    return [joining, Change(change.id, REMOVE if change.gone else LEAVE, change.node)]
-
-
-def _recommitted(layout: Layout, changes: Sequence[Change]) -> Computation[Layout]:
-    """Returns the layout of the next epoch with those changes that can still be made. Its log has all of them."""
-    epoch = layout.epoch + 1
-    made: list[Change] = []
-    for change in changes:
-        if _is_chained(layout, change) or not _can_follow(layout, made, change):
-            for part in _parts(change):
-                made += [part] if _can_follow(layout, made, part) else []
-        else:
-            made.append(change)
-    log = (*layout.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
-    following = yield from committed(layout, made)
-    yield REPLACE_UNITS * layout.partitions
-    return replace(following, merged_epoch=epoch, log=log)

@@ -21,7 +21,8 @@ from server.core.outbox import Outbox
 from server.core.ring.assignment import assign
 from server.core.ring.change import JOIN, LEAVE, WEIGHT, Change
 from server.core.ring.layout import Layout, Member
-from server.core.ring.succession import commit, hand_over, merge
+from server.core.ring.merging import merge
+from server.core.ring.succession import commit, hand_over
 from server.storage.memory import MemoryEngine
 from tests.core.commands.talking import CONFIG, WALL_MS, go_by_own_clock
 

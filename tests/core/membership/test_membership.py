@@ -19,7 +19,8 @@ from server.core.records.records import META, storage_key_of
 from server.core.records.versions import supersede
 from server.core.ring.change import JOIN, LEAVE, REMOVE, WEIGHT, Change
 from server.core.ring.layout import Layout, Member
-from server.core.ring.succession import LOG_MAX, commit, merge, release
+from server.core.ring.merging import merge
+from server.core.ring.succession import LOG_MAX, commit, release
 from server.storage.memory import MemoryEngine
 from tests.core.commands.talking import CONFIG, go_by_own_clock
 

@@ -77,6 +77,8 @@ class Fixture:
 
     def __init__(self, partitions: Iterable[int] = (0, 1)) -> None:
         self.layout = self.present = LAYOUT
+        self.id = "n9"  # no owner yet
+        self.is_filling = False
         self.records = SimpleNamespace(trees=Trees())
         self.unreachable: list[str] = []
         self.down: list[str] = []
@@ -130,6 +132,21 @@ def test_a_partition_is_complete_once_enough_owners_and_all_live_ones_are_equal(
     it.fetch._owners = lambda layout, partition: owners.split()
     it.fetch.equal[0] = dict.fromkeys(equal.split())
     it.down = down.split()
+    assert it.fetch.is_complete(LAYOUT, 0) == complete
+
+
+@pytest.mark.parametrize(
+    ("node", "is_filling", "complete"),
+    [
+        ("n1", False, True),  # n1 is an owner itself, and has lost nothing: with n2 that makes n - w + 1 = 2
+        ("n1", True, False),  # its disk was lost, and perhaps the only copy
+        ("n9", False, False),
+    ],
+)
+def test_an_owner_that_has_lost_nothing_counts_itself(node: str, is_filling: bool, complete: bool) -> None:
+    it = Fixture()
+    it.id, it.is_filling, it.down = node, is_filling, ["n3"]
+    it.fetch.equal[0] = {"n2": None}
     assert it.fetch.is_complete(LAYOUT, 0) == complete
 
 

@@ -14,7 +14,18 @@ from server.core.operators.planning import change_document, empty_plan, eta_s, n
 from server.core.operators.planning import plan as plan_of
 from server.core.operators.sizes import Sizes, own_sizes, sizes_of
 from server.core.ring.assignment import assign
-from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import (
+    JOIN,
+    LEAVE,
+    READ_QUORUM,
+    REMOVE,
+    REPLACE,
+    REPLICA_COUNT,
+    WEIGHT,
+    WRITE_QUORUM,
+    ZONE,
+    Change,
+)
 from server.core.ring.layout import TRANSFER, Layout, Member
 from server.core.ring.preview import PartitionMove
 from server.core.ring.succession import commit
@@ -175,3 +186,27 @@ def test_a_plan_tells_of_fewer_copies() -> None:
     assert "copies" not in four_to_three
     three_to_two = plan(make_layout(3), [Change("x", LEAVE, "m0")], even(present), CONFIG)
     assert three_to_two["copies"] == "2 of each key then, 3 now: fewer than N=3 nodes would be left"
+
+
+def numbers(n: int, r: int, w: int) -> list[Change]:
+    kinds = (REPLICA_COUNT, READ_QUORUM, WRITE_QUORUM)
+    return [Change(f"c{kind}", kind, "", weight=number) for kind, number in zip(kinds, (n, r, w), strict=True)]
+
+
+def test_the_plan_of_a_smaller_n_tells_what_each_node_deletes() -> None:
+    present = make_layout(nodes=4, n=3)
+    made = plan(present, numbers(2, 2, 1), even(present), CONFIG)
+    assert (made["n"], made["r"], made["w"], made["moves"]) == ([3, 2], [2, 2], [2, 1], [])
+    assert [row["node"] for row in made["drops"]] == ["n0", "n1", "n2", "n3"]
+    assert sum(row["partitions"] for row in made["drops"]) == 16
+    assert all(
+        (row["keys"], row["bytes"]) == (10 * row["partitions"], 1000 * row["partitions"]) for row in made["drops"]
+    )
+    assert "copies" not in made, "it is not the nodes that are too few"
+
+
+def test_the_plan_of_a_larger_n_tells_what_moves() -> None:
+    present = make_layout(nodes=4, n=3)
+    made = plan(present, numbers(4, 2, 3), even(present), CONFIG)
+    assert sum(move["partitions"] for move in made["moves"]) == 16 and "drops" not in made
+    assert made["quorums"].startswith("all owners compare their partitions with the former owners first")

@@ -10,8 +10,9 @@ import pytest
 from server.core.operators.remarks import weak_quorums
 from server.core.ring.change import READ_QUORUM, WRITE_QUORUM, Change, decode_known
 from server.core.ring.layout import Layout, LayoutError
+from server.core.ring.merging import merge
 from server.core.ring.quorum_change import fault_of, may_miss_writes, remark_on
-from server.core.ring.succession import ChangeError, commit, end_full_repair, merge
+from server.core.ring.succession import ChangeError, commit, end_full_repair
 from tests.core.ring.test_succession import first_layout, join, through
 
 _count = itertools.count()

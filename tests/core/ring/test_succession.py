@@ -23,12 +23,12 @@ from server.core.ring.change import (
     Change,
 )
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, Member
+from server.core.ring.merging import merge
 from server.core.ring.succession import (
     LOG_MAX,
     ChangeError,
     commit,
     hand_over,
-    merge,
     move,
     readdress,
     release,

@@ -1,0 +1,61 @@
+"""DYN.CLUSTER QUORUM: N, R and W are staged together, by nodes that all know such changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.peer_versions import REPLICA_COUNTS
+from server.core.node import Node
+from tests.core.commands.talking import make_node, member
+from tests.core.commands.test_membership import ask, error, myself
+
+
+def know(node: Node, *numbers: int, words: tuple[bytes, ...] = (b"quorums", b"replicas")) -> None:
+    """These members have announced that they know changes of N, R and W."""
+    for number in numbers:
+        node.state.note_capabilities(member(number).id, words)
+
+
+def test_n_is_staged_with_its_r_and_w() -> None:
+    node = make_node(5)
+    know(node, 2, 3, 4, 5)
+    assert "stage all three together, such as `dyn config set n 5 --r 3 --w 3`" in error(node, "QUORUM N 5")
+    assert ask(node, "PLAN")["changes"] == [], "nothing of it was staged"
+    staged = {"change": "replica_count", "node": "", "copies": 5}
+    assert ask(node, "QUORUM n 5 R 3 W 3") == {"staged": staged, "epoch": 8, "changes": 3}
+    assert ask(node, "QUORUM N 4 R 3 W 2")["changes"] == 3, "the later numbers supersede the earlier ones"
+    assert [change.weight for change in node.services.staging.changes()] == [4, 3, 2]
+    assert ask(node, "ABORT") == {"aborted": 3}
+
+
+@pytest.mark.parametrize("words", ["N 5 N 4", "N 5 R", "X 5", "N 5 R 3 W 3 W 3"])
+def test_numbers_that_are_staged_have_each_one_value(words: str) -> None:
+    node = make_node(5)
+    know(node, 2, 3, 4, 5)
+    assert error(node, f"QUORUM {words}").startswith("ERR syntax error")
+
+
+def test_n_does_not_change_before_every_node_knows_such_changes() -> None:
+    """During a rolling upgrade: n3 knows R and W only."""
+    node = make_node(3)
+    know(node, 2)
+    know(node, 3, words=(b"quorums",))
+    assert error(node, "QUORUM N 2 R 2 W 2").startswith(
+        "ERR n3: not reached yet, or of a version that does not know changes of N: start or upgrade all nodes first"
+    )
+    assert ask(node, "QUORUM R 3")["changes"] == 1
+    know(node, 3)
+    assert ask(node, "QUORUM N 2 R 2 W 2")["changes"] == 3
+    node.state.capable[REPLICA_COUNTS].clear()
+    assert "does not know changes of N" in error(node, "COMMIT 8"), "a node came back with the earlier version"
+
+
+def test_a_node_that_does_not_know_changes_of_n_does_not_join_while_one_is_staged() -> None:
+    node = make_node(3)
+    know(node, 2, 3)
+    old, new = (myself(4, capabilities=["entries", "databases", *words]) for words in ([], ["replicas"]))
+    assert ask(node, f"JOIN {old}")["changes"] == 1
+    ask(node, "ABORT")
+    assert ask(node, "QUORUM N 2 R 2 W 1")["changes"] == 3
+    assert "of an earlier version" in error(node, f"JOIN {old}") or "runs a version" in error(node, f"JOIN {old}")
+    assert ask(node, f"JOIN {new}")["changes"] == 4
