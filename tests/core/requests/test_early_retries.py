@@ -244,7 +244,7 @@ def test_a_chain_runs_here(node: Node) -> None:
 
 
 def test_a_young_relay_to_a_lost_coordinator_is_not_run_elsewhere(node: Node) -> None:
-    """Nothing has come from it for `relay_silence_ms`, but it may only have been suspended. It would run the young relay."""
+    """Nothing has come from it for `relay_silence_ms`, but it may only have been suspended. It would run that."""
     node.state.note_capabilities(THREE, ())
     key = _key(node, THREE)
     _send(node, 100, [b"SET", key, b"old"])
