@@ -35,7 +35,7 @@ HOT = (
         "shared_drafts", "slices", "spec", "steps", "strings", "transactions/kept_drafts", "transactions/queued_run",
         "transactions/snapshot", "typed",
     )),
-    *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
+    *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "lateness", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (
         "announcements", "asking", "comparison", "exchange_questions", "kinds", "questions", "reader", "record_questions",
     )),
@@ -45,8 +45,9 @@ HOT = (
         "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "draft_table", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads",
-        "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups", "write_targets", "writes",
+        "digests", "draft_table", "early_retries", "groups", "hedging", "key_reads", "page_answers", "patching",
+        "read_groups", "reads", "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups",
+        "write_targets", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),

@@ -188,6 +188,7 @@ class PeerMessages:
         """TIMED: the answer to the TIME that we have sent at `asked_ms`."""
         state = self._state
         state.cluster_time.sample(peer, asked_ms, answer.wall_ms, state.now_ms)
+        self._services.relays.lateness.answered_after(peer, state.now_ms - asked_ms, state.now_ms)
         if answer.time_ms is not None:
             state.cluster_time.learn(asked_ms, answer.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
@@ -220,7 +221,7 @@ class PeerMessages:
                 return
             if peer in state.watching:
                 self._services.tracking.note_relayed(relay.commands)
-            run = self._dispatcher.run_in_order if len(relay.options) > 3 else self._dispatcher.run_all
+            run = self._dispatcher.run_in_order if kinds.is_in_order(relay.options) else self._dispatcher.run_all
             run(batch, relay.commands)
             return
         relays.ages.note(peer, relay.sent_ms, state.now_ms)  # so that we know later how old the relay is
@@ -270,6 +271,7 @@ class PeerMessages:
         self._on(announcements.CLOCKOFF, lambda peer, number, ahead: services.clock_report.complained(peer, ahead))
         self._handlers[b"LAYOUT"] = lambda peer, number, layout: services.membership.layout_received(peer, layout)
         self._on(announcements.FULL, lambda peer, number, room: gossip.note_room(state, peer, room))
+        self._on(announcements.LATE, lambda peer, number, told: gossip.note_late(services, peer, told))
         self._on(announcements.ORDERLY, lambda peer, number, _: state.orderly.setdefault(peer))
         self._on(announcements.VIEW, lambda peer, number, view: services.membership.view_received(peer, view))
         self._on(announcements.MARK, services.rollback.mark_received)
