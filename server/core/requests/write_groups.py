@@ -41,7 +41,9 @@ class WriteGroup(Group):
         self.patched: list[bytes] | None = None  # the payload with patches in place of some of the records
         self.sent_again: tuple[str, ...] = ()  # the owners that were sent the patches a second time
         self.is_behind = False  # it is large or has patches, so small messages overtake it
-        self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> the numbers of their commands
+        self.covered: dict[
+            RelayedBatch, list[int]
+        ] = {}  # covered writes: relayed batch -> the numbers of their commands
         self.batch: RelayedBatch | None = None  # the relayed batch whose writes were covered last
         self.covered_numbers: list[int] = []  # the list that `covered` has for `batch`
         self.hint_holders: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
