@@ -45,9 +45,10 @@ TRACING: Final = b"tracing"  # opens the envelopes of traced requests (core/trac
 ORIGINS: Final = b"origins"  # is told of changes with the records before and after, and of a flush (core/pubsub/)
 QUORUMS: Final = b"quorums"  # knows staged changes of R and W, and layouts with `written_w` (ring/quorum_change.py)
 XREADS: Final = b"xreads"  # keeps rows of clients that wait for entries of streams (core/waiting/)
+LIMITS: Final = b"limits"  # refuses a relay past the age limit that it carries (requests/early_retries.py)
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
-    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS,
+    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, LIMITS,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open

@@ -45,8 +45,9 @@ HOT = (
         "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "draft_keeper", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads",
-        "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups", "write_targets", "writes",
+        "digests", "draft_keeper", "early_retries", "groups", "hedging", "key_reads", "page_answers", "patching",
+        "read_groups", "reads", "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups",
+        "write_targets", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),

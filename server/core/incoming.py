@@ -100,7 +100,7 @@ class Incoming:
         """HOT. RELAY: commands with keys, since only such are relayed. An unknown command is a newer node's and is answered
         with an error."""
         relay = kinds.RELAY.read(items)
-        commands, in_order = self._commands, len(relay.options) > 3
+        commands, in_order = self._commands, kinds.is_in_order(relay.options)
         name, spec = b"", commands.get(b"")
         for args in relay.commands:
             if args[0] != name:

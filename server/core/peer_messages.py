@@ -220,7 +220,7 @@ class PeerMessages:
                 return
             if peer in state.watching:
                 self._services.tracking.note_relayed(relay.commands)
-            run = self._dispatcher.run_in_order if len(relay.options) > 3 else self._dispatcher.run_all
+            run = self._dispatcher.run_in_order if kinds.is_in_order(relay.options) else self._dispatcher.run_all
             run(batch, relay.commands)
             return
         relays.ages.note(peer, relay.sent_ms, state.now_ms)  # so that we know later how old the relay is

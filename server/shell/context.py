@@ -36,6 +36,7 @@ from server.storage.engine import Engine
 
 LARGE_BYTES: Final = 1 << 20  # of a request, or of a message of a node
 PUT_OFF_MAX: Final = 6  # passes: a large turn of each of three connections lasts for two
+_LATE_S: Final = 0.02  # a pass of the loop seldom takes longer under load
 _TURNS: Final = 4  # a client with a long pipeline has its commands in so many turns at a time
 
 
@@ -61,6 +62,7 @@ class Context:
         self.certificates = certificates or Certificates(config)
         self.loop = loop
         self._time_s = loop.time  # looked up once
+        self._fresh_ms = 0
         self.refusals = RefusedPeers(node.state.statistics, loop.time)
         self.service_manager = ServiceManager(os.environ)
         self.staging = Staging(engine)
@@ -75,8 +77,17 @@ class Context:
         self._large_turns = 0  # since all sockets were looked at
 
     def now_ms(self) -> int:
-        """Monotonic milliseconds, the same throughout a pass of the loop."""
-        return int(self._time_s() * 1000)
+        """HOT. Monotonic milliseconds, the same throughout a pass of the loop, unless `fresh_ms` has read them anew."""
+        now_ms = int(self._time_s() * 1000)
+        return now_ms if now_ms > self._fresh_ms else self._fresh_ms
+
+    def fresh_ms(self) -> int:
+        """HOT. As `now_ms`, read anew if this pass has begun more than `_LATE_S` ago: the process may have been suspended
+        since then, and must not take the age of a relay that it reads for less than it is (core/requests/relay_ages.py)."""
+        now_s = time.monotonic()
+        if now_s - self._time_s() > _LATE_S:
+            self._fresh_ms = int(now_s * 1000)
+        return self.now_ms()
 
     def is_late(self) -> bool:
         """Whether this pass of the loop has taken `turn_ms_max`: others are to be served before more large work begins."""

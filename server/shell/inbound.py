@@ -164,7 +164,7 @@ class InboundPeer(asyncio.Protocol):
         """HOT. Handles messages of the peer. A damaged or malformed one changes nothing and closes the connection; the peer
         retries its requests."""
         context = self._context
-        now_ms = context.now_ms()
+        now_ms = context.fresh_ms()
         node, frames, large = context.node, self._frames, self._large
         statistics = node.state.statistics
         needed = statistics.messages - statistics.unneeded_answers
@@ -208,7 +208,7 @@ class InboundPeer(asyncio.Protocol):
         self._large_bytes -= size
         self._count_message(self._frames.pending_bytes + self._large_bytes)
         try:
-            node.receive(self.peer, message, self._context.now_ms())
+            node.receive(self.peer, message, self._context.fresh_ms())
         except Malformed as error:
             self._damaged(error)
         node.state.records.prepared.clear()

@@ -129,6 +129,9 @@ class Shell:
     def now_ms(self) -> int:
         return 0
 
+    def fresh_ms(self) -> int:
+        return self.now_ms()
+
     def schedule_turn(self, in_flight: int = 0) -> None:
         """The test ends it."""
         self.turns_asked += 1

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+import pytest
+
 from server.shell.context import Context
 from tests.core.commands.talking import CONFIG, make_node
 
@@ -121,3 +123,19 @@ def test_the_next_turn_has_its_own_share() -> None:
     turns.come(100)
     turns.come(100)
     assert turns.ended == [200]
+
+
+def test_a_pass_that_was_suspended_knows_the_time_when_it_reads_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that lay in the socket meanwhile is older than the pass. The time of the pass never goes back."""
+    turns = Turns()
+    context = turns._context
+    turns.loop.now_s = 1000.0
+    monkeypatch.setattr("server.shell.context.time.monotonic", lambda: 1000.01)
+    assert context.fresh_ms() == 1_000_000, "the pass has begun just now"
+    monkeypatch.setattr("server.shell.context.time.monotonic", lambda: 1003.0)
+    assert context.now_ms() == 1_000_000
+    assert context.fresh_ms() == 1_003_000
+    assert context.now_ms() == 1_003_000
+    turns.loop.now_s = 1003.5
+    monkeypatch.setattr("server.shell.context.time.monotonic", lambda: 1003.5)
+    assert context.fresh_ms() == context.now_ms() == 1_003_500

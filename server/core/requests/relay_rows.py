@@ -6,7 +6,7 @@ it reads one of them, and a relayed command is read four times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from server.core.base.origins import Origin
@@ -47,10 +47,11 @@ class Returned:
         OWN            none: this node itself has made them (waiting/), and they were not relayed before
 
     `trouble`: what happened, in words for the client (unanswered.py). `in_order`: they are a chain. `refusal`: the error
-    with which the coordinator replied, for a command that cannot be retried; or None.
+    with which the coordinator replied, for a command that cannot be retried; or None. `avoided`: another node than this
+    one, which may still be live, is to run them; or "".
     """
 
-    __slots__ = ("in_order", "items", "reason", "refusal", "trouble")
+    __slots__ = ("avoided", "in_order", "items", "reason", "refusal", "trouble")
 
     def __init__(
         self,
@@ -59,20 +60,22 @@ class Returned:
         trouble: str = "",
         in_order: bool = False,
         refusal: bytes | None = None,
+        avoided: str = "",
     ) -> None:
         self.items = items
         self.reason = reason
         self.trouble = trouble
         self.in_order = in_order
         self.refusal = refusal
+        self.avoided = avoided
 
 
 class RelayRow:
     """The commands of one RELAY message, until each of them has its reply."""
 
     __slots__ = (
-        "begun_ms", "in_order", "items", "missing", "number", "origin", "peer", "read_quorum", "resp3", "sent_ms",
-        "write_quorum",
+        "begun_ms", "in_order", "items", "limit_ms", "may_repeat", "missing", "number", "origin", "peer", "read_quorum",
+        "resp3", "sent_ms", "wait_ms", "write_quorum",
     )  # fmt: skip
 
     def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool, like: RelayRow | Sink) -> None:
@@ -88,6 +91,9 @@ class RelayRow:
         self.begun_ms = sent_ms  # start of the oldest command; a retried command is older than this row
         self.items: list[RelayItem | None] = []  # None: this command has its reply
         self.missing = 0  # replies that are still to come
+        # If it has an age limit (early_retries.py): the limit, and when its commands are retried if nothing comes.
+        self.limit_ms = self.wait_ms = 0
+        self.may_repeat = False  # all its commands may run twice
 
     def suits(self, sink: Sink, in_order: bool) -> bool:
         """HOT. Whether a command of `sink` may travel in this row."""
@@ -98,3 +104,37 @@ class RelayRow:
             and self.in_order == in_order
             and self.origin is sink.origin
         )
+
+    def by_size(self, large_bytes: int) -> list[list[RelayItem]]:
+        """Divides the commands among several messages: one for each key with large commands, and small ones for all
+        other keys. All commands of a key are in one message. Small ones keep their order."""
+        by_key: dict[bytes, list[RelayItem]] = {}
+        for item in self.items:
+            if item is not None:
+                by_key.setdefault(item.args[1] if len(item.args) > 1 else b"", []).append(item)
+        small: list[RelayItem] = []
+        small_bytes = 0
+        parts = [small]
+        for items in by_key.values():
+            size_bytes = size_of(items)
+            if size_bytes < large_bytes // 2:
+                if small_bytes + size_bytes > large_bytes // 2:
+                    small, small_bytes = [], 0
+                    parts.append(small)
+                small += items
+                small_bytes += size_bytes
+            else:
+                parts.append(items)
+        return [items for items in parts if items]
+
+
+def silent_peers(rows: Iterable[RelayRow], last_message_ms: Mapping[str, int], limit_ms: int) -> list[str]:
+    """Returns the peers that have not replied to one of these rows, which are in the order in which they were sent, and
+    have sent nothing at all since `limit_ms`."""
+    silent = []
+    for row in rows:
+        if row.sent_ms > limit_ms:
+            break
+        if last_message_ms.get(row.peer, row.sent_ms) <= limit_ms and row.peer not in silent:
+            silent.append(row.peer)
+    return silent

@@ -91,3 +91,27 @@ class SecondAttempt(Sink):
     def repeats(self, args: list[bytes]) -> bool:
         """As the first attempt: the second coordinator may be lost, too."""
         return self._sink.repeats(args)
+
+
+class LocalAttempt(Sink):
+    """The sink of a retry that this node runs as an owner, though it believes that another owner is the first live one.
+
+    `relayed` makes it run here (routing.py).
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(sink)
+        self.relayed = True
+        self._sink = sink
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """Forwards the reply."""
+        self._sink.answer(number, reply)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command that is retried."""
+        return self._sink.command(number)
+
+    def repeats(self, args: list[bytes]) -> bool:
+        """As the first attempt."""
+        return self._sink.repeats(args)

@@ -6,7 +6,8 @@ them. Their sink there is a `RelayedBatch`; it collects the replies and sends th
 
 Retry. If the coordinator is lost, this node sends the command to the key's next live owner. There is an exception: a
 command that must not run twice (SET NX, for example) is not sent again if the lost coordinator may have run it. The client
-gets an error that says that the outcome is unknown.
+gets an error that says that the outcome is unknown. If nothing comes from a coordinator, commands that may run twice are
+retried before it counts as lost (early_retries.py).
 
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
 gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
@@ -48,12 +49,14 @@ from server.core.base.histogram import Histogram
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
+from server.core.messages.kinds import LIMIT_PLACE, encode_relay, encode_relayed, relay_options
 from server.core.messages.publications import KeyChange
+from server.core.requests import relay_rows
+from server.core.requests.early_retries import EarlyRetries
 from server.core.requests.relay_ages import RelayAges
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned, size_of
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
-from server.core.requests.unanswered import came_late, is_slow
+from server.core.requests.unanswered import came_late, fell_silent, is_slow
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # by an earlier version
@@ -83,6 +86,7 @@ class Relays:
         self._rows: dict[int, RelayRow] = {}  # sent, by number
         self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
         self.ages = RelayAges()
+        self.early = EarlyRetries(state)
         self._large_bytes = state.config.large_message_bytes
         self._ahead: set[str] = set()  # peers that `launch_early` has sent a large RELAY in this turn; never iterated
 
@@ -139,12 +143,11 @@ class Relays:
             gathering, self._gathering = self._gathering, {}
             self._latest.clear()
             for row in gathering.values():
-                options = relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order)
-                message = self._track(row, options)
-                if len(message) < self._large_bytes:
-                    self._send(row.peer, message)
-                else:
-                    self._send_split(row, options)
+                if row.peer in self.early.peers and row.peer not in self._ahead:
+                    part = self.early.limit(row, state.number())
+                    if part is not None:
+                        self._launch(part)
+                self._launch(row)
         if self._outgoing:
             for batch in self._outgoing:
                 if batch.peer in state.links:
@@ -155,6 +158,16 @@ class Relays:
                         self._reply_one_by_one(batch)
                 batch.indexes, batch.replies, batch.is_outgoing = [], [], False
             self._outgoing.clear()  # in place: the batches append themselves to this list
+
+    def _launch(self, row: RelayRow) -> None:
+        """HOT. Sends a row as a RELAY message, or as several if it is large."""
+        options = relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order, row.limit_ms)
+        message = self._track(row, options)
+        if len(message) < self._large_bytes:
+            self._send(row.peer, message)
+        else:
+            row.limit_ms = 0
+            self._send_split(row, relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order))
 
     def _send(self, peer: str, message: bytes) -> None:
         """HOT. Sends a RELAY message, behind a large one if this turn has sent one to the same peer before."""
@@ -180,42 +193,26 @@ class Relays:
         return encode_relay(state.clock_reading(), row.number, row.sent_ms, options, commands)
 
     def _send_split(self, row: RelayRow, options: list[bytes]) -> None:
-        """Sends a row as several RELAY messages: one for each key with large commands, and small ones for all other keys.
-        All commands of a key are in one message, and the small messages arrive in order."""
+        """Sends a row as several RELAY messages (`by_size`), of which the small ones arrive in order."""
         state = self._state
         del self._rows[row.number]
         state.in_flight -= row.missing
         state.statistics.relays -= row.missing
-        by_key: dict[bytes, list[RelayItem]] = {}
-        for item in row.items:
-            if item is not None:
-                by_key.setdefault(item.args[1] if len(item.args) > 1 else b"", []).append(item)
-        small: list[RelayItem] = []
-        small_bytes = 0
-        parts = [small]
-        for items in by_key.values():
-            size_bytes = size_of(items)
-            if size_bytes < self._large_bytes // 2:
-                if small_bytes + size_bytes > self._large_bytes // 2:
-                    small, small_bytes = [], 0
-                    parts.append(small)
-                small += items
-                small_bytes += size_bytes
-            else:
-                parts.append(items)
-        for items in parts:
+        for items in row.by_size(self._large_bytes):
             part = RelayRow(state.number(), row.peer, row.sent_ms, row.in_order, row)
-            part.begun_ms = min([item.begun_ms for item in items], default=0)
+            part.begun_ms = min([item.begun_ms for item in items])
             part.items += items
-            if items:
-                self._send(row.peer, self._track(part, options))
+            self._send(row.peer, self._track(part, options))
 
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
     ) -> RelayedBatch | None:
         """HOT. Handles RELAY: `peer` has relayed commands to us. Returns the sink to run them for; None if it is stale."""
         state = self._state
-        stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + state.config.relay_stale_ms
+        limit_ms = state.config.relay_stale_ms
+        if len(options) > LIMIT_PLACE:
+            limit_ms = min(limit_ms, int(options[LIMIT_PLACE]))
+        stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + limit_ms
         batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
         if self.is_stale(batch):
             self._reply_stale(batch, len(commands))
@@ -297,6 +294,8 @@ class Relays:
         items, state = row.items, self._state
         if not replies:  # the commands still run (`begin_step`): their time begins anew
             row.begun_ms = state.now_ms
+        else:
+            self.early.answered(row, state.now_ms)
         self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
         stale: list[RelayItem] = []
         offset: i64 = 0
@@ -318,7 +317,8 @@ class Relays:
         if not row.missing:
             self._rows.pop(number, None)
         if stale:
-            self._retry_row(row, stale, False, came_late(self._state.layout_name(row.peer)))
+            avoided = row.peer if row.limit_ms else ""  # it is late, but may be live
+            self._retry_row(row, stale, False, came_late(self._state.layout_name(row.peer)), avoided)
 
     def _answer_error(self, row: RelayRow, item: RelayItem, reply: bytes, retry_first: bool) -> None:
         """Answers a command with the coordinator's error, or retries it first: see `replied`."""
@@ -331,23 +331,33 @@ class Relays:
             item.sink.answer(item.number, reply)
 
     def peer_lost(self, peer: str, trouble: str) -> None:
-        """`peer` is lost, for the reason `trouble`: retries all relays to it, those not yet sent included."""
+        """The link to `peer` broke: retries all relays to it, those not yet sent included. What still lies in its receive
+        buffer is lost, or too old to run."""
+        self.early.forget(peer)
+        self.give_up(peer, trouble, self._state.now_ms)
+
+    def give_up(self, peer: str, trouble: str, sent_until_ms: int) -> None:
+        """Retries the relays to `peer` that were sent until then, or not yet, for the reason `trouble`. One that was sent
+        later may still run there, if `peer` was only suspended: it is not stale."""
         unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
         for settings in unsent:
             row = self._gathering.pop(settings)
             self._latest.pop(peer, None)
             self._retry_row(row, row.items, False, trouble)
         for number, row in list(self._rows.items()):
-            if row.peer == peer:
+            if row.peer == peer and row.sent_ms <= sent_until_ms:
                 del self._rows[number]
                 self._state.in_flight -= row.missing
                 self._retry_row(row, row.items, True, trouble)
 
-    def _retry_row(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool, trouble: str) -> None:
+    def _retry_row(
+        self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool, trouble: str, avoided: str = ""
+    ) -> None:
         """Retries `items` of a row. `maybe_run`: the coordinator may have run them already."""
         missing = [item for item in items if item is not None]
         if missing:
-            self.returned.append(Returned(missing, MAYBE_RUN if maybe_run else NOT_RUN, trouble, row.in_order))
+            reason = MAYBE_RUN if maybe_run else NOT_RUN
+            self.returned.append(Returned(missing, reason, trouble, row.in_order, avoided=avoided))
 
     def drain_returned(self) -> list[Returned]:
         """Returns and removes the commands that came back."""
@@ -358,20 +368,21 @@ class Relays:
         """Forgets the delays and covered writes of a peer that has connected anew, perhaps as a process with a new
         clock."""
         self.ages.forget(peer)
+        self.early.forget(peer)
         for covered in [covered for covered in self.covered if covered[0] == peer]:
             del self.covered[covered]  # the STORE that would have answered these was lost with the connection
 
+    def retry_early(self, now_ms: int, may_move: Callable[[RelayItem, RelayRow], bool]) -> None:
+        """With each tick: retries the commands whose early retry is due (early_retries.py) and that `may_move`."""
+        for row, moved in self.early.take_due(self._rows, now_ms, may_move):
+            self._state.in_flight -= len(moved)
+            trouble = fell_silent(self._state.layout_name(row.peer), row.wait_ms)
+            self._retry_row(row, moved, True, trouble, row.peer)
+
     def silent_peers(self, now_ms: int) -> list[str]:
         """Returns the peers that have not replied to a relay and have sent nothing at all for `relay_silence_ms`."""
-        state = self._state
-        limit_ms = now_ms - state.config.relay_silence_ms
-        silent = []
-        for row in self._rows.values():
-            if row.sent_ms > limit_ms:
-                break
-            if state.last_message_ms.get(row.peer, row.sent_ms) <= limit_ms and row.peer not in silent:
-                silent.append(row.peer)
-        return silent
+        limit_ms = now_ms - self._state.config.relay_silence_ms
+        return relay_rows.silent_peers(self._rows.values(), self._state.last_message_ms, limit_ms)
 
     def expire(self, now_ms: int) -> None:
         """With each tick: gives up relays that have waited `_GRACE_MS` longer than the coordinator's own deadline."""
