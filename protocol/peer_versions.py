@@ -46,9 +46,10 @@ ORIGINS: Final = b"origins"  # is told of changes with the records before and af
 QUORUMS: Final = b"quorums"  # knows staged changes of R and W, and layouts with `written_w` (ring/quorum_change.py)
 XREADS: Final = b"xreads"  # keeps rows of clients that wait for entries of streams (core/waiting/)
 LIMITS: Final = b"limits"  # refuses a relay past the age limit that it carries (requests/early_retries.py)
+LATENESS: Final = b"lateness"  # knows which nodes are too late to coordinate (liveness/lateness.py)
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
-    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, LIMITS,
+    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, LIMITS, LATENESS,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open

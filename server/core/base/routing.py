@@ -9,6 +9,9 @@ A node without room on its disk serves reads, but counts as not live for writes:
 hint is kept for it. It announces that (FULL). If it still gets a write, it relays it to the next owner. While some disk is
 full, deletions have routes of their own, because a node accepts them for longer than writes (room.py).
 
+An owner that says that it is late (liveness/lateness.py) is live in everything else, but it coordinates only if all the
+other live owners are late, too.
+
 While a partition moves, its *readers*, which hold it whole, coordinate and answer, and its *keepers*, the old and new
 owners, all take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times. So a keeper runs
 whatever is relayed to it, whether it is a reader or not.
@@ -19,7 +22,7 @@ turn. There is one plan for each distinct set of other owners.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from server.core.base.quorum import DoubleTally, Tally
@@ -125,10 +128,11 @@ def build_routes(
     layout: Layout,
     self_id: str,
     is_live: Callable[[str], bool],
+    late: Container[str] = (),
     has_room: Callable[[str], bool] = lambda node: True,
     deletes: bool = False,
 ) -> list[Route]:
-    """One route for each partition. `deletes`: `has_room` tells who has room for deletions.
+    """One route for each partition. `deletes`: `has_room` tells who has room for deletions. `late` coordinate last.
 
     If no owner is live, the first live fallback coordinates, or this node: then it answers that nobody has room.
     """
@@ -144,11 +148,11 @@ def build_routes(
         if partition in moving:
             keepers, readers = layout.keepers(partition), layout.readers(partition)
             owner_sets = (readers, _others(layout, partition))
-        first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, live)
+        first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, live, late)
         reader = None if self_id in readers or first == self_id else first
         standing = stand_ins
         if some_are_full:
-            first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, able)
+            first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, able, late)
         plan = read_plan = _plan(plans, self_id, keepers, stand_ins, owner_sets, deletes)
         if owner_sets or some_are_full:
             standing = tuple([(owner, node) for owner, node in standing if owner in readers]) if standing else ()
@@ -160,7 +164,11 @@ def build_routes(
 
 
 def _stand_ins(
-    keepers: tuple[str, ...], preference_list: tuple[str, ...], self_id: str, able: dict[str, bool]
+    keepers: tuple[str, ...],
+    preference_list: tuple[str, ...],
+    self_id: str,
+    able: dict[str, bool],
+    late: Container[str],
 ) -> tuple[str, StandIns]:
     """Returns the coordinator of a partition, and the fallbacks of its absent keepers if this node needs to know them.
 
@@ -168,11 +176,9 @@ def _stand_ins(
     """
     absent = [owner for owner in keepers if not able[owner]]
     if not absent:
-        return keepers[0], ()
+        return _first(keepers, late), ()
     if len(absent) < len(keepers):
-        first = keepers[0]
-        if not able[first]:
-            first = next(owner for owner in keepers if able[owner])
+        first = _first([owner for owner in keepers if able[owner]], late)
         if self_id not in keepers:
             return first, ()
         fallbacks = [node for node in preference_list[len(keepers) :] if able[node]]
@@ -186,6 +192,11 @@ def _stand_ins(
     if len(fallbacks) < len(absent):
         fallbacks += [""] * (len(absent) - len(fallbacks))
     return first, tuple(zip(absent, fallbacks))  # noqa: B905 (there may be more fallbacks)
+
+
+def _first(able: Sequence[str], late: Container[str]) -> str:
+    """The first of these owners that is not late; the first of all if all are late."""
+    return able[0] if able[0] not in late else next((owner for owner in able if owner not in late), able[0])
 
 
 def _others(layout: Layout, partition: int) -> tuple[str, ...]:
