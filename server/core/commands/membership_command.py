@@ -33,6 +33,7 @@ from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
+from server.core.work.questions import REPORT_PATIENCE_MS
 
 PLAN_UNITS = 12  # of work (ring/computation.py) for each partition: what moves, and how much that is
 
@@ -60,7 +61,7 @@ def _send_staged(services: Services, layout: Layout) -> Generator[Step, Any, Non
     staged = services.staging.content()
     peers = [member.id for member in layout.members if services.state.is_usable(member.id)]
     if staged is not None and peers:
-        yield services.questions.ask(peers, STAGED, staged)
+        yield services.questions.ask(peers, STAGED, staged, patience_ms=REPORT_PATIENCE_MS)
 
 
 def _json(document: documents.Document) -> bytes:
@@ -186,7 +187,7 @@ def _plan(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
         if not changes:
             return _json(empty_plan(layout))
         members = [member.id for member in layout.members]
-        answers = yield services.questions.ask(members, SIZES, layout.partitions)
+        answers = yield services.questions.ask(members, SIZES, layout.partitions, patience_ms=REPORT_PATIENCE_MS)
         if services.state.layout is not layout:
             raise CommandError("ERR the layout has changed meanwhile: ask again")
         following = yield from _following(services, layout, changes)

@@ -18,7 +18,7 @@ from server.core.ring.change import QUORUMS, READ_QUORUM, WRITE_QUORUM, Change
 from server.core.ring.layout import Layout
 from server.core.services.services import Services
 from server.core.work.procedures import Step
-from server.core.work.questions import Answers
+from server.core.work.questions import REPORT_PATIENCE_MS, Answers
 
 _KINDS = {b"R": READ_QUORUM, b"W": WRITE_QUORUM}
 
@@ -51,7 +51,7 @@ def check_members(services: Services, layout: Layout, changes: Sequence[Change])
         return
     check_capabilities(services, layout)
     answers = yield services.questions.ask(
-        [member.id for member in layout.members], ADOPTED, services.membership.view()
+        [member.id for member in layout.members], ADOPTED, services.membership.view(), patience_ms=REPORT_PATIENCE_MS
     )
     late = [member.name for member in by_name(layout) if not answers.get(member.id)]
     if late:
