@@ -101,7 +101,8 @@ def config_set(
 
     r and w are the numbers of owners that a read and a write wait for, by default, in the whole cluster. They are staged,
     as changes of members are: dyn cluster plan shows what follows, and dyn cluster commit makes the change. While a read
-    could miss an acknowledged write because of it, a change is refused, with the steps that lead there. After W was raised,
+    could miss an acknowledged write because of it, a change is refused, with the steps that lead there; so is the number
+    that is in force already, and nothing is staged. After W was raised,
     the nodes copy older writes to all owners by themselves; until then dyn cluster status shows it. n is fixed when the
     cluster is made.
 

@@ -8,7 +8,7 @@ them. The documents are those of planning.py.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from protocol import resp
@@ -28,7 +28,17 @@ from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
 from server.core.operators.sizes import sizes_of
-from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import (
+    JOIN,
+    LEAVE,
+    QUORUMS,
+    READ_QUORUM,
+    REMOVE,
+    REPLACE,
+    WEIGHT,
+    ZONE,
+    Change,
+)
 from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError
 from server.core.services.services import Services
@@ -42,6 +52,7 @@ PLAN_UNITS = 12  # of work (ring/computation.py) for each partition: what moves,
 
 def _stage(services: Services, layout: Layout, kind: str, member: str, **fields: Any) -> Steps:
     """Stages a change and sends it to all nodes."""
+    _check_news(services, layout, kind, member, fields)
     try:
         change = services.staging.stage(layout, kind, member, **fields)
     except ChangeError as error:
@@ -54,6 +65,23 @@ def _stage(services: Services, layout: Layout, kind: str, member: str, **fields:
     }
     yield from _send_staged(services, layout)
     return _json(document)
+
+
+def _check_news(services: Services, layout: Layout, kind: str, node: str, fields: Mapping[str, Any]) -> None:
+    """Raises CommandError for a value that is in force, unless it takes back another one that is staged."""
+    if any((change.kind, change.node) == (kind, node) for change in services.staging.changes()):
+        return
+    weight, zone = fields.get("weight"), fields.get("zone")
+    member = next((each for each in layout.members if each.id == node), None)
+    present = ""
+    if kind in QUORUMS and weight == (layout.r if kind == READ_QUORUM else layout.w):
+        present = f"{'R' if kind == READ_QUORUM else 'W'} is {weight}"
+    elif kind == WEIGHT and member is not None and weight == member.weight:
+        present = f"the weight of node {member.name} is {weight}"
+    elif kind == ZONE and member is not None and zone == member.zone:
+        present = f"node {member.name} is in zone '{zone}'" if zone else f"node {member.name} is in no zone"
+    if present:
+        raise CommandError(f"ERR {present} already: nothing was staged")
 
 
 def _send_staged(services: Services, layout: Layout) -> Generator[Step, Any, None]:
