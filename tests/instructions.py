@@ -97,11 +97,12 @@ class Workload:
     """Three nodes, and the clients of the first one.
 
     `is_open`: the nodes have no secret, so they do not encrypt. `has_user`: the clients are a user who may read and write
-    the keys key:*.
+    the keys key:*; or who `may_all`, so that two runs that are compared make the same turns.
     """
 
-    def __init__(self, directory: Path, is_open: bool, has_user: bool) -> None:
+    def __init__(self, directory: Path, is_open: bool, has_user: bool, may_all: bool) -> None:
         self._has_user = has_user
+        self._may_all = may_all
         if not is_open:
             (directory / "secret").touch(0o600)
             (directory / "secret").write_text("5e" * 32)
@@ -135,7 +136,8 @@ class Workload:
         self._talk(_command(b"DYN.CLUSTER", b"INIT", document.encode()), b"$")
         self.loop.run_until_complete(self._later(1))
         if self._has_user:
-            rules = [b"on", b"~key:*", b"&key:*", b"+@read", b"+@write", b"+publish"]
+            few = [b"~key:*", b"&key:*", b"+@read", b"+@write", b"+publish"]
+            rules = [b"on", *([b"~*", b"&*", b"+@all"] if self._may_all else few)]
             self._talk(_command(b"ACL", b"SETUSER", *USER, *rules), b"+OK")
         for first in range(0, KEYS, 500):
             keys = [b"key:%012d" % number for number in range(first, first + 500)]
@@ -217,12 +219,12 @@ def _collected(run: Callable[[], None]) -> None:
     assert not ctypes.pythonapi.PyRun_SimpleString(b"run()")
 
 
-def _child(phases: Sequence[Phase], only: str, is_open: bool, has_user: bool) -> None:
+def _child(phases: Sequence[Phase], only: str, is_open: bool, has_user: bool, may_all: bool) -> None:
     from server.build import use_compiled
 
     use_compiled()
     with tempfile.TemporaryDirectory() as directory:
-        workload = Workload(Path(directory), is_open, has_user)
+        workload = Workload(Path(directory), is_open, has_user, may_all)
         workload.begin()
         for phase in phases:
             if not re.search(only, phase.name):
@@ -257,6 +259,7 @@ def count(
     is_bare: bool = False,
     has_user: bool = False,
     by_command: bool = False,
+    may_all: bool = False,
 ) -> list[Cost]:
     """Runs the phases whose names match `only` in a process of its own, under valgrind unless `is_bare`; `by_command`:
     those of the usual commands. The profiles come into `place`."""
@@ -268,7 +271,7 @@ def count(
         f"--toggle-collect={COLLECTS}", f"--dump-after={COLLECTS}", "--vgdb=no",
     ]  # fmt: skip
     child = [sys.executable, "-m", "tests.instructions", "--child", "--only", only]
-    child += ["--open"] * is_open + ["--user"] * has_user + ["--commands"] * by_command
+    child += ["--open"] * is_open + ["--user"] * has_user + ["--commands"] * by_command + ["--all"] * may_all
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     said = subprocess.run([*valgrind, *child], check=True, stdout=subprocess.PIPE, env=environment, text=True).stdout
     rows = []
@@ -297,13 +300,14 @@ def main() -> None:
     parser.add_argument("--open", action="store_true", help="nodes without a secret, which neither prove nor encrypt")
     parser.add_argument("--user", action="store_true", help="clients log in as a user with rights to some keys only")
     parser.add_argument("--commands", action="store_true", help="other phases: the usual commands, one after the other")
+    parser.add_argument("--all", action="store_true", help="with --user: a user who may do everything")
     options = parser.parse_args()
     if options.child:
-        _child(COMMANDS if options.commands else PHASES, options.only, options.open, options.user)
+        _child(COMMANDS if options.commands else PHASES, options.only, options.open, options.user, options.all)
         return
     with tempfile.TemporaryDirectory() as scratch:
         place = options.keep or Path(scratch)
-        rows = count(place, options.only, options.open, options.bare, options.user, options.commands)
+        rows = count(place, options.only, options.open, options.bare, options.user, options.commands, options.all)
     print("| phase | instructions an operation | turns | messages |\n|---|---|---|---|")
     for row in rows:
         cost = f"{row.cpu_us:.1f} us" if options.bare else f"{row.instructions:,.0f}"

@@ -149,7 +149,11 @@ def _report_instructions() -> None:
             costs = [row.instructions for row in (bare, secret, user)]
             shown = " | ".join([f"{cost:,.0f}" for cost in costs])
             print(f"| {bare.phase} | {shown} | {costs[1] / costs[0]:.3f} | {costs[2] / costs[1]:.3f} |")
-        each_command = zip(count(place, by_command=True), count(place, has_user=True, by_command=True), strict=True)
+        each_command = zip(
+            count(place, has_user=True, by_command=True, may_all=True),
+            count(place, has_user=True, by_command=True),
+            strict=True,
+        )
         print("\n| instructions an operation | everything allowed | users | ratio |\n|---|---|---|---|")
         for free, user in each_command:
             ratio = user.instructions / free.instructions
