@@ -109,9 +109,10 @@ def config_set(
 
     n is the number of copies of each key in the whole cluster; r and w are how many of them a read and a write wait for, by
     default. They are staged, as changes of members are: dyn cluster plan shows what follows, and dyn cluster commit makes
-    the change. It is refused, with the steps that lead there, while a read could miss an acknowledged write because of it.
-    After w was raised, the nodes copy older writes to all owners by themselves. With another n all owners first fetch what
-    they lack, so all nodes must be up until it is over. dyn cluster status shows both.
+    the change. It is refused, with the steps that lead there, while a read could miss an acknowledged write because of it,
+    and also if the numbers are in force already. After w was raised, the nodes copy older writes to all owners by
+    themselves. With another n all owners first fetch what they lack, so all nodes must be up until it is over. dyn cluster
+    status shows both.
 
     requirepass is refused, because everybody on a machine can read command lines.
 

@@ -17,7 +17,7 @@ from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus
 from dynamo_cli.following import Follower, last_words
 from dynamo_cli.options import JSON
-from dynamo_cli.output import is_terminal, note, write_json, write_line
+from dynamo_cli.output import is_terminal, note, note_unanswered, write_json, write_line
 from dynamo_cli.progress import progress
 from dynamo_cli.shapes import Shape, ask, require
 from dynamo_cli.target import Target, target_of
@@ -36,7 +36,8 @@ def hints_list(context: typer.Context, as_document: JSON = False) -> None:
     when the owner is back.
 
     With --json: {"total", "hints": [{"holder", "owner", "count", "bytes", "oldest_s"}], "behind": [...]}. The nodes in
-    behind missed writes for which no hint could be kept: dyn repair brings these to them.
+    behind missed writes for which no hint could be kept: dyn repair brings these to them. The hints of nodes that did not
+    answer are not listed: "unanswered" names these nodes, if there are any.
     """
     with target_of(context).connect() as client:
         document = _list(client)
@@ -51,6 +52,7 @@ def hints_list(context: typer.Context, as_document: JSON = False) -> None:
     else:
         write_line("\n".join(plain.aligned(plain.HINT_HEADINGS, plain.hint_rows(document))))
     _note_behind(document)
+    note_unanswered(document)
 
 
 def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
@@ -78,6 +80,7 @@ def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
     else:
         write_line(f"delivered {delivered} hints, {remaining} remain")
     _note_behind(last)
+    note_unanswered(last)
     if remaining:
         note(f"dyn: {_describe_left(target, last)}")
         raise typer.Exit(ExitStatus.DEGRADED)

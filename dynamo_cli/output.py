@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from dynamo_cli import streams
@@ -54,6 +55,13 @@ def note(text: str) -> None:
     """Writes a line to stderr."""
     sys.stdout.flush()
     streams.say(text)
+
+
+def note_unanswered(document: Mapping[str, Any]) -> None:
+    """Says on stderr which nodes did not answer, if a document names any: what they know is missing in it."""
+    names = document.get("unanswered")
+    if isinstance(names, list) and names:
+        note(f"note: no answer from {' '.join(map(str, names))}: what only these nodes know is missing here")
 
 
 def report(failure: Failure) -> None:

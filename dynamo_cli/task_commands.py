@@ -15,7 +15,7 @@ from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus, Failure, Refused
 from dynamo_cli.following import Follower, last_words
 from dynamo_cli.options import JSON, OptionalTaskId, TaskId
-from dynamo_cli.output import is_terminal, note, write_json, write_line
+from dynamo_cli.output import is_terminal, note, note_unanswered, write_json, write_line
 from dynamo_cli.progress import progress
 from dynamo_cli.shapes import Shape, ask, require
 from dynamo_cli.target import Target, target_of
@@ -45,7 +45,8 @@ def task_list(context: typer.Context, as_document: JSON = False) -> None:
     With --json: {"tasks": [{"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
     "bytes_sent", "node", "error", "started_ms"}]}, "eta_s" for transfers and fillings, and for repairs what dyn repair says
     of damage. The state is running, done, failed or aborted. Times are in ms since 1970, and a task that has ended has
-    "ended_ms". A transfer may be "paused".
+    "ended_ms". A transfer may be "paused". The tasks of nodes that did not answer are not listed: "unanswered" names these
+    nodes, if there are any.
     """
     with target_of(context).connect() as client:
         document = ask(client, {"tasks": list}, "DYN.TASK", "LIST")
@@ -61,6 +62,7 @@ def task_list(context: typer.Context, as_document: JSON = False) -> None:
         pictures.show_table(plain.TASK_HEADINGS, plain.task_rows(document), pictures.console())
     else:
         write_line("\n".join(plain.aligned(plain.TASK_HEADINGS, plain.task_rows(document))))
+    note_unanswered(document)
 
 
 def task_show(context: typer.Context, task: TaskId, as_document: JSON = False) -> None:
@@ -136,6 +138,7 @@ def _show_paused(context: typer.Context, subcommand: str, task: str | None, as_d
     else:
         for row in document["tasks"]:
             write_line(plain.task_line(row))
+    note_unanswered(document)
 
 
 def follow(target: Target, client: Client, document: Document, as_document: bool) -> None:

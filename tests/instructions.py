@@ -24,48 +24,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.phases import COMMANDS, KEYS, PHASES, VALUE, Phase
 from tests.virtual_loop import VirtualLoop, rule_time
 
 NODES = 3
 BASE_PORT = 7500
-VALUE = b"v" * 100
-KEYS = 2_000
-PIPE_KEYS = 600
 USER = (b"app", b">0123456789abcdef")
-FEW_KEYS = 100
 COLLECTS = "PyRun_SimpleStringFlags"
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the workload: `clients` of the first node send `count` commands in batches of `depth`. Of several commands
-    in `command` each key gets one after the other. A `+` precedes an option of a command. Keys are `prefix` and a number.
-    """
-
-    name: str
-    command: str
-    clients: int
-    depth: int
-    count: int
-    keys: int = KEYS
-    prefix: bytes = b"key:"
-
-
-PHASES = (
-    Phase("SET -P 1", "SET", 50, 1, 500),
-    Phase("GET -P 1", "GET", 50, 1, 500),
-    Phase("SET -P 16", "SET", 50, 16, 1600),
-    Phase("GET -P 16", "GET", 50, 16, 1600),
-    Phase("SETs by one pipeline", "SET", 1, 3_000, 3_000, PIPE_KEYS),
-    Phase("SETs and GETs by one pipeline", "SET GET", 1, 3_000, 3_000, FEW_KEYS),
-    Phase("SET NX by one pipeline", "SET+NX", 1, 600, 600, 1_000_000, b"key:new:"),
-    Phase("SET NX of one key by one pipeline", "SET+NX", 1, 600, 600, 1, b"key:one:"),
-)
 
 
 class BenchClient(asyncio.Protocol):
@@ -110,8 +80,11 @@ def _batches(phase: Phase, rng: random.Random) -> list[list[bytes]]:
     names = phase.command.encode().split()
 
     def command(text: bytes, key: bytes) -> bytes:
-        name, *options = text.split(b"+")
-        return _command(name, key, *[VALUE] * (name == b"SET"), *options)
+        words = text.split(b"+")
+        if b"KEY" not in words:
+            words[1:1] = [b"KEY", *[b"VALUE"] * (words[0] == b"SET")]
+        keys = iter([key, *[b"%b:%d" % (key, number) for number in range(len(words))]])
+        return _command(*[next(keys) if word == b"KEY" else VALUE if word == b"VALUE" else word for word in words])
 
     def batch() -> bytes:
         keys = [b"%b%012d" % (phase.prefix, rng.randrange(phase.keys)) for _ in range(phase.depth // len(names))]
@@ -124,11 +97,12 @@ class Workload:
     """Three nodes, and the clients of the first one.
 
     `is_open`: the nodes have no secret, so they do not encrypt. `has_user`: the clients are a user who may read and write
-    the keys key:*.
+    the keys key:*; or who `may_all`, so that two runs that are compared make the same turns.
     """
 
-    def __init__(self, directory: Path, is_open: bool, has_user: bool) -> None:
+    def __init__(self, directory: Path, is_open: bool, has_user: bool, may_all: bool) -> None:
         self._has_user = has_user
+        self._may_all = may_all
         if not is_open:
             (directory / "secret").touch(0o600)
             (directory / "secret").write_text("5e" * 32)
@@ -162,7 +136,9 @@ class Workload:
         self._talk(_command(b"DYN.CLUSTER", b"INIT", document.encode()), b"$")
         self.loop.run_until_complete(self._later(1))
         if self._has_user:
-            self._talk(_command(b"ACL", b"SETUSER", *USER, b"on", b"~key:*", b"+@read", b"+@write"), b"+OK")
+            few = [b"~key:*", b"&key:*", b"+@read", b"+@write", b"+publish"]
+            rules = [b"on", *([b"~*", b"&*", b"+@all"] if self._may_all else few)]
+            self._talk(_command(b"ACL", b"SETUSER", *USER, *rules), b"+OK")
         for first in range(0, KEYS, 500):
             keys = [b"key:%012d" % number for number in range(first, first + 500)]
             self._run([[b"".join([_command(b"SET", key, VALUE) for key in keys])]], 5 * 500)
@@ -189,10 +165,10 @@ class Workload:
 
     def phase(self, phase: Phase) -> Callable[[], None]:
         """The function that runs a phase; its clients have connected already."""
-        batches = _batches(phase, random.Random(phase.name))
+        batches = _batches(phase, random.Random(phase.seed or phase.name))
         names = phase.command.split()
-        reply_bytes = sum([len(VALUE) + 8 if name == "GET" else 5 for name in names]) * phase.depth // len(names)
-        return self._prepared(batches, reply_bytes)
+        replies_bytes = phase.reply_bytes or sum([len(VALUE) + 8 if name == "GET" else 5 for name in names])
+        return self._prepared(batches, replies_bytes * phase.depth // len(names))
 
     def _run(self, batches: list[list[bytes]], reply_bytes: int) -> None:
         self._prepared(batches, reply_bytes)()
@@ -243,14 +219,14 @@ def _collected(run: Callable[[], None]) -> None:
     assert not ctypes.pythonapi.PyRun_SimpleString(b"run()")
 
 
-def _child(only: str, is_open: bool, has_user: bool) -> None:
+def _child(phases: Sequence[Phase], only: str, is_open: bool, has_user: bool, may_all: bool) -> None:
     from server.build import use_compiled
 
     use_compiled()
     with tempfile.TemporaryDirectory() as directory:
-        workload = Workload(Path(directory), is_open, has_user)
+        workload = Workload(Path(directory), is_open, has_user, may_all)
         workload.begin()
-        for phase in PHASES:
+        for phase in phases:
             if not re.search(only, phase.name):
                 continue
             run = workload.phase(phase)
@@ -277,10 +253,16 @@ class Cost:
 
 
 def count(
-    place: Path, only: str = "", is_open: bool = False, is_bare: bool = False, has_user: bool = False
+    place: Path,
+    only: str = "",
+    is_open: bool = False,
+    is_bare: bool = False,
+    has_user: bool = False,
+    by_command: bool = False,
+    may_all: bool = False,
 ) -> list[Cost]:
-    """Runs the phases whose names match `only` in a process of its own, under valgrind unless `is_bare`. The profiles come
-    into `place`."""
+    """Runs the phases whose names match `only` in a process of its own, under valgrind unless `is_bare`; `by_command`:
+    those of the usual commands. The profiles come into `place`."""
     place.mkdir(parents=True, exist_ok=True)
     for old in place.glob("profile*"):
         old.unlink()
@@ -289,7 +271,7 @@ def count(
         f"--toggle-collect={COLLECTS}", f"--dump-after={COLLECTS}", "--vgdb=no",
     ]  # fmt: skip
     child = [sys.executable, "-m", "tests.instructions", "--child", "--only", only]
-    child += ["--open"] * is_open + ["--user"] * has_user
+    child += ["--open"] * is_open + ["--user"] * has_user + ["--commands"] * by_command + ["--all"] * may_all
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     said = subprocess.run([*valgrind, *child], check=True, stdout=subprocess.PIPE, env=environment, text=True).stdout
     rows = []
@@ -317,12 +299,15 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help="without valgrind: print CPU microseconds an operation")
     parser.add_argument("--open", action="store_true", help="nodes without a secret, which neither prove nor encrypt")
     parser.add_argument("--user", action="store_true", help="clients log in as a user with rights to some keys only")
+    parser.add_argument("--commands", action="store_true", help="other phases: the usual commands, one after the other")
+    parser.add_argument("--all", action="store_true", help="with --user: a user who may do everything")
     options = parser.parse_args()
     if options.child:
-        _child(options.only, options.open, options.user)
+        _child(COMMANDS if options.commands else PHASES, options.only, options.open, options.user, options.all)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        rows = count(options.keep or Path(scratch), options.only, options.open, options.bare, options.user)
+        place = options.keep or Path(scratch)
+        rows = count(place, options.only, options.open, options.bare, options.user, options.commands, options.all)
     print("| phase | instructions an operation | turns | messages |\n|---|---|---|---|")
     for row in rows:
         cost = f"{row.cpu_us:.1f} us" if options.bare else f"{row.instructions:,.0f}"

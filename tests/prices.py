@@ -149,6 +149,15 @@ def _report_instructions() -> None:
             costs = [row.instructions for row in (bare, secret, user)]
             shown = " | ".join([f"{cost:,.0f}" for cost in costs])
             print(f"| {bare.phase} | {shown} | {costs[1] / costs[0]:.3f} | {costs[2] / costs[1]:.3f} |")
+        each_command = zip(
+            count(place, has_user=True, by_command=True, may_all=True),
+            count(place, has_user=True, by_command=True),
+            strict=True,
+        )
+        print("\n| instructions an operation | everything allowed | users | ratio |\n|---|---|---|---|")
+        for free, user in each_command:
+            ratio = user.instructions / free.instructions
+            print(f"| {free.phase} | {free.instructions:,.0f} | {user.instructions:,.0f} | {ratio:.3f} |")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,13 @@ def test_who_missed_writes_without_a_hint_is_named(scripted: Scripted, dyn: Dyn)
     assert "dyn repair" in got.stderr
 
 
+def test_nodes_that_did_not_answer_are_named(scripted: Scripted, dyn: Dyn) -> None:
+    document = hints(("n1", "n2", 80)) | {"unanswered": ["n3"]}
+    got = dyn(scripted({"DYN.HINTS LIST": document}), "hints", "list")
+    assert got.exit_code == 0
+    assert got.stderr == "note: no answer from n3: what only these nodes know is missing here\n"
+
+
 def test_replay_ends_when_nothing_is_left(scripted: Scripted, dyn: Dyn) -> None:
     looks = [hints(("n1", "n3", 80), ("n2", "n3", 10)), hints(("n1", "n3", 40)), hints()]
     node = scripted({"DYN.HINTS LIST": one_by_one(looks), "DYN.HINTS REPLAY": Silence})

@@ -163,6 +163,16 @@ def test_task_list(scripted: Scripted, dyn: Dyn) -> None:
     assert dyn(scripted({"DYN.TASK LIST": {"tasks": []}}), "task", "list").stdout == "no tasks\n"
 
 
+@pytest.mark.parametrize("subcommand", ["list", "pause"])
+def test_nodes_that_did_not_answer_are_named(subcommand: str, scripted: Scripted, dyn: Dyn) -> None:
+    document = {"tasks": [task("running", 1)], "unanswered": ["n2", "n3"]}
+    node = scripted({f"DYN.TASK {subcommand.upper()}": document})
+    got = dyn(node, "task", subcommand)
+    assert got.exit_code == 0
+    assert got.stderr == "note: no answer from n2 n3: what only these nodes know is missing here\n"
+    assert json.loads(dyn(node, "task", subcommand, "--json").stdout) == document
+
+
 def test_task_show(scripted: Scripted, dyn: Dyn) -> None:
     node = scripted({"DYN.TASK SHOW": task("failed", 2, error="n3 is down")})
     got = dyn(node, "task", "show", "t1")

@@ -1,4 +1,5 @@
-"""A SET and a GET take no more instructions of the processor than they did: seconds depend on the machine, these do not.
+"""A SET and a GET take no more instructions of the processor than they did, and a user with rights to some keys takes no
+more than one who may do everything: seconds depend on the machine, these do not.
 
 `BASELINE` is what `make bench-instructions` has shown last. A change that costs more than a twentieth fails here. If it is
 worth that, or if a change has made a line cheaper, write the new numbers down in the same commit.
@@ -13,6 +14,7 @@ import pytest
 
 from server.build import COMPILED, ROOT, is_current
 from tests.instructions import count
+from tests.phases import COMMANDS
 
 BASELINE = {
     "SET -P 1": 74_495,
@@ -25,13 +27,29 @@ BASELINE = {
     "SET NX of one key by one pipeline": 48_145,
 }
 GROWTH_MAX = 1.05
+USER_GROWTH_MAX = 1.05  # the aim is a hundredth; the whole check of a call costs more than this
+
+_NEEDS_VALGRIND = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+_NEEDS_BUILD = pytest.mark.skipif(not is_current(ROOT / COMPILED), reason="nodes run from sources: nothing is compiled")
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
-@pytest.mark.skipif(not is_current(ROOT / COMPILED), reason="nodes run from sources: nothing is compiled")
+@_NEEDS_VALGRIND
+@_NEEDS_BUILD
 def test_no_operation_takes_more_instructions_than_before(tmp_path: Path) -> None:
     counted = {row.phase: round(row.instructions) for row in count(tmp_path)}
     print(counted)
     assert list(counted) == list(BASELINE)
     grown = {phase: counted[phase] / BASELINE[phase] for phase in BASELINE}
     assert max(grown.values()) < GROWTH_MAX, (counted, grown)
+
+
+@_NEEDS_VALGRIND
+@_NEEDS_BUILD
+def test_a_user_with_rights_to_some_keys_pays_no_more(tmp_path: Path) -> None:
+    rows = count(tmp_path, has_user=True, by_command=True, may_all=True)
+    free = {row.phase: row.instructions for row in rows}
+    restricted = {row.phase: row.instructions for row in count(tmp_path, has_user=True, by_command=True)}
+    ratios = {phase: round(restricted[phase] / free[phase], 4) for phase in free}
+    print(ratios)
+    assert len(ratios) == len(COMMANDS)
+    assert max(ratios.values()) < USER_GROWTH_MAX, ratios

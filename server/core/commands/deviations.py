@@ -218,8 +218,15 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("pubsub|channels", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels", "pubsub|shardnumsub"),
-        "They answer for the clients of all nodes, also for sharded channels, which every node serves.",
+        "They answer for the clients of all nodes, also for sharded channels, which every node serves. A node that hangs "
+        "is left out.",
         ours=r"^[*:]",
+    ),
+    Deviation(
+        ("script|exists", "script|flush"),
+        "They are about the scripts of all nodes. A node that hangs is not waited for: what only that node knows does not "
+        "exist for now, and a node that was down keeps what it knows.",
+        redis="(?!)",  # one node alone does not show it, so it excuses no reply
     ),
     Deviation(
         ("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"),

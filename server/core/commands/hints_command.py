@@ -10,7 +10,7 @@ from server.core.messages.record_questions import HINTS
 from server.core.operators import documents
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
-from server.core.work.questions import Answers
+from server.core.work.questions import REPORT_PATIENCE_MS, Answers
 
 _POLL_MS = 100
 
@@ -19,7 +19,8 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     layout = layout_of(services)
 
     def steps() -> Steps:
-        answers = yield services.questions.ask([member.id for member in layout.members], HINTS, False)
+        members = [member.id for member in layout.members]
+        answers = yield services.questions.ask(members, HINTS, False, patience_ms=REPORT_PATIENCE_MS)
         return resp.bulk(documents.encode(_document(services, answers)))
 
     services.run_steps(steps(), sink, number)
@@ -31,14 +32,13 @@ def _replay(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
     deadline_ms = services.state.now_ms + services.state.config.request_timeout_ms
 
     def steps() -> Steps:
-        answers = yield services.questions.ask(nodes, HINTS, True)
-        before = _delivered(answers)
+        answers = before = yield services.questions.ask(nodes, HINTS, True, patience_ms=REPORT_PATIENCE_MS)
         remaining = _document(services, answers)["total"]
         while remaining and services.state.now_ms < deadline_ms:
             yield services.background.sleep(_POLL_MS)
-            answers = yield services.questions.ask(nodes, HINTS, False)
+            answers = yield services.questions.ask(nodes, HINTS, False, patience_ms=REPORT_PATIENCE_MS)
             remaining = _document(services, answers)["total"]
-        delivered = max(0, _delivered(answers) - before)
+        delivered = sum(_delivered(before, answers))
         return resp.bulk(documents.encode({"delivered": delivered, "remaining": remaining}))
 
     services.run_steps(steps(), sink, number)
@@ -49,8 +49,10 @@ def _document(services: Services, answers: Answers) -> documents.Document:
     return documents.hints(services, answers)
 
 
-def _delivered(answers: Answers) -> int:
-    return sum(answer["delivered"] for answer in answers.values() if answer)
+def _delivered(before: Answers, after: Answers) -> list[int]:
+    """What the nodes that have answered both times have delivered between. A count begins anew with its node."""
+    nodes = [node for node in after if before.get(node) and after[node]]
+    return [max(0, after[node]["delivered"] - before[node]["delivered"]) for node in nodes]
 
 
 _SUBCOMMANDS = (

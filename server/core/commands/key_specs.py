@@ -129,8 +129,11 @@ def _sort_store(args: Sequence[bytes]) -> Sequence[int]:
 
 
 def _set_access(args: Sequence[bytes]) -> str:
-    """SET reads only with the option GET."""
-    return "RW access update" if any(arg.upper() == b"GET" for arg in args[3:]) else "OW update"
+    """SET reads only with the option GET. A user with other rights to read than to write pays for this with each SET."""
+    for arg in args[3:]:
+        if len(arg) == 3 and arg.upper() == b"GET":
+            return "RW access update"
+    return "OW update"
 
 
 def _bitfield_access(args: Sequence[bytes]) -> str:

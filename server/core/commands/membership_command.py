@@ -8,7 +8,7 @@ them. The documents are those of planning.py.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from protocol import resp
@@ -28,11 +28,23 @@ from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
 from server.core.operators.sizes import sizes_of
-from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import (
+    JOIN,
+    LEAVE,
+    READ_QUORUM,
+    REMOVE,
+    REPLACE,
+    REPLICA_COUNT,
+    WEIGHT,
+    WRITE_QUORUM,
+    ZONE,
+    Change,
+)
 from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
+from server.core.work.questions import REPORT_PATIENCE_MS
 
 PLAN_UNITS = 12  # of work (ring/computation.py) for each partition: what moves, and how much that is
 
@@ -46,6 +58,7 @@ def _stage(services: Services, layout: Layout, kind: str, member: str, **fields:
 
 def _stage_all(services: Services, layout: Layout, wanted: Sequence[Wanted]) -> Steps:
     """Stages changes together and sends them to all nodes. The reply describes the first one."""
+    _check_news(services, layout, wanted)
     try:
         change = services.staging.stage_all(layout, wanted)[0]
     except ChangeError as error:
@@ -60,12 +73,35 @@ def _stage_all(services: Services, layout: Layout, wanted: Sequence[Wanted]) -> 
     return _json(document)
 
 
+def _check_news(services: Services, layout: Layout, wanted: Sequence[Wanted]) -> None:
+    """Raises CommandError if all values are in force, unless one takes back another value that is staged."""
+    staged = [(change.kind, change.node) for change in services.staging.changes()]
+    known = [_in_force(layout, kind, node, fields) for kind, node, fields in wanted]
+    if all(known) and not any((kind, node) in staged for kind, node, _ in wanted):
+        raise CommandError(f"ERR {' and '.join(known)} already: nothing was staged")
+
+
+def _in_force(layout: Layout, kind: str, node: str, fields: Mapping[str, Any]) -> str:
+    """What is in force already, in words; empty if a change of this kind would change something."""
+    weight, zone = fields.get("weight"), fields.get("zone")
+    member = next((each for each in layout.members if each.id == node), None)
+    numbers = {REPLICA_COUNT: ("N", layout.n), READ_QUORUM: ("R", layout.r), WRITE_QUORUM: ("W", layout.w)}
+    if kind in numbers:
+        name, number = numbers[kind]
+        return f"{name} is {weight}" if weight == number else ""
+    if kind == WEIGHT and member is not None and weight == member.weight:
+        return f"the weight of node {member.name} is {weight}"
+    if kind == ZONE and member is not None and zone == member.zone:
+        return f"node {member.name} is in zone '{zone}'" if zone else f"node {member.name} is in no zone"
+    return ""
+
+
 def _send_staged(services: Services, layout: Layout) -> Generator[Step, Any, None]:
     """Sends the staged changes to all nodes that can be reached, and waits for their acknowledgements."""
     staged = services.staging.content()
     peers = [member.id for member in layout.members if services.state.is_usable(member.id)]
     if staged is not None and peers:
-        yield services.questions.ask(peers, STAGED, staged)
+        yield services.questions.ask(peers, STAGED, staged, patience_ms=REPORT_PATIENCE_MS)
 
 
 def _json(document: documents.Document) -> bytes:
@@ -192,7 +228,7 @@ def _plan(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
         if not changes:
             return _json(empty_plan(layout))
         members = [member.id for member in layout.members]
-        answers = yield services.questions.ask(members, SIZES, layout.partitions)
+        answers = yield services.questions.ask(members, SIZES, layout.partitions, patience_ms=REPORT_PATIENCE_MS)
         if services.state.layout is not layout:
             raise CommandError("ERR the layout has changed meanwhile: ask again")
         following = yield from _following(services, layout, changes)

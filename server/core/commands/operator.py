@@ -23,6 +23,7 @@ from server.core.ring.layout import Layout, LayoutError, Member
 from server.core.ring.layout_faults import name_faults
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
+from server.core.work.questions import REPORT_PATIENCE_MS
 
 
 def layout_of(services: Services) -> Layout:
@@ -41,7 +42,8 @@ def _status(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
 
     def steps() -> Steps:
         asked_ms = services.state.now_ms
-        answers = yield services.questions.ask([member.id for member in layout.members], STATUS, None)
+        members = [member.id for member in layout.members]
+        answers = yield services.questions.ask(members, STATUS, None, patience_ms=REPORT_PATIENCE_MS)
         layout_of(services)  # this node may have left its cluster meanwhile
         return _json(status(services, answers, asked_ms))
 

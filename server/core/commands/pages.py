@@ -7,7 +7,8 @@ they know, R at least, so that neither a stale nor a slow replica hides a key or
 
 Mostly the owners hold the same. So a node that is one of them reads its own page and asks the others for the hash of the
 leaves that the page touches: where all who answer, R at least, have the same, their records are the same, and so is the
-join. No records travel then. Otherwise, and if this node is no owner, all owners are asked for a page.
+join. No records travel then. Otherwise, and if this node is no owner, all owners are asked for a page. An owner that keeps
+silent is waited for as long as work/questions.py says, if R others have answered.
 
 Dead records cost nothing: an owner sends only records with a live sibling (requests/page_answers.py). The page is still
 that of the joined records. Let `A` be the owners that answer (R at least):
@@ -31,7 +32,7 @@ before sends dead records, too, and a page from its last key on: then all owners
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from protocol.databases import EVERY_DATABASE, database_of
 from protocol.slots import SLOTS
@@ -39,6 +40,7 @@ from server.core.base.errors import CommandError, Failure, no_read_quorum
 from server.core.commands.operator import layout_of
 from server.core.commands.slices import next_turn
 from server.core.messages import exchange_questions, record_questions
+from server.core.messages.asking import Question
 from server.core.messages.exchange_questions import HASHES
 from server.core.messages.record_questions import HEADS, KEYCOUNTS, PAGE, KeyCount, PageAnswer
 from server.core.records import versions
@@ -51,8 +53,9 @@ from server.core.requests import page_answers
 from server.core.ring.layout import Layout
 from server.core.services.services import Services
 from server.core.work.procedures import Step
-from server.core.work.questions import Answers
+from server.core.work.questions import READ_PATIENCE_MS, Answers, Enough
 
+Q = TypeVar("Q")
 HASH_BITS = 32
 END = SLOTS << HASH_BITS
 
@@ -185,7 +188,7 @@ def _page_of_range(
                 return _heads_page(_pairs_of(own), next_place)
         if services.state.layout is not layout:
             return None
-    answers = yield services.questions.ask(_live_among(services, part.owners), PAGE, asked)
+    answers = yield _ask_quorum(services, part, PAGE, asked)
     if services.state.layout is not layout:
         return None
     sound: list[PageAnswer] = _quorum(services, part, answers)
@@ -227,19 +230,41 @@ def _is_agreed(
     content = trees.hash_of((first, end))
     others = [owner for owner in _live_among(services, part.owners) if owner != services.state.id]
     asked = exchange_questions.Hashes(layout.epoch, trees.leaf_bits, 1, [(first, end)])
-    answers = yield services.questions.ask(others, HASHES, asked)
+    wanted = _quorum_of(services, part.owners)
+    answers = yield services.questions.ask(
+        others, HASHES, asked, patience_ms=READ_PATIENCE_MS, can_spare=lambda answers: 1 + _sound(answers) >= wanted
+    )
     hashes = [answer.hashes for answer in answers.values() if answer is not None]
-    wanted = min(services.state.read_quorum, len(part.owners))
     is_quorum = services.state.layout is layout and 1 + len(hashes) >= wanted
     return is_quorum and all(each == [content] for each in hashes)
 
 
 def _live_among(services: Services, owners: Sequence[str]) -> Sequence[str]:
-    """The owners to ask: those that are believed live, or all if these are too few. A node that hangs keeps its links, and
-    would delay each page until the deadline."""
+    """The owners to ask: those that are believed live, or all if these are too few."""
     state = services.state
     live = [owner for owner in owners if owner == state.id or state.is_usable(owner)]
-    return live if len(live) >= min(state.read_quorum, len(owners)) else owners
+    return live if len(live) >= _quorum_of(services, owners) else owners
+
+
+def _quorum_of(services: Services, owners: Sequence[str]) -> int:
+    return min(services.state.read_quorum, len(owners))
+
+
+def _sound(answers: Answers) -> int:
+    """How many nodes have an answer."""
+    return sum(answer is not None for answer in answers.values())
+
+
+def _ask_quorum(services: Services, part: Range, question: Question[Q, Any], content: Q) -> Step:
+    """Asks the owners of a range. A node that hangs is believed live for a while: R answers of others will do, then."""
+    wanted = _quorum_of(services, part.owners)
+    return services.questions.ask(
+        _live_among(services, part.owners),
+        question,
+        content,
+        patience_ms=READ_PATIENCE_MS,
+        can_spare=lambda answers: _sound(answers) >= wanted,
+    )
 
 
 def _heads_page(records: Iterable[tuple[bytes, bytes | None]], next_place: int) -> Heads:
@@ -250,7 +275,7 @@ def _heads(services: Services, part: Range, keys: list[bytes]) -> Generator[Step
     """The join of what R owners hold under these storage keys, without the values."""
     found: dict[bytes, bytes | None] = {}
     while keys:
-        answers = yield services.questions.ask(_live_among(services, part.owners), HEADS, keys)
+        answers = yield _ask_quorum(services, part, HEADS, keys)
         sound = _quorum(services, part, answers)
         count = min([len(answer) for answer in sound])
         for index, storage_key in enumerate(keys[:count]):
@@ -279,7 +304,7 @@ def _whole_page(
     asked = limit + 1
     while True:
         content = record_questions.PageQuestion(start, end, asked, False)
-        answers = yield services.questions.ask(_live_among(services, part.owners), PAGE, content)
+        answers = yield _ask_quorum(services, part, PAGE, content)
         if services.state.layout is not layout:
             return None
         found: dict[bytes, bytes | None] = {}
@@ -303,7 +328,7 @@ def _pairs_of(answer: PageAnswer) -> Iterable[tuple[bytes, bytes]]:
 def _quorum(services: Services, part: Range, answers: Answers) -> list[Any]:
     """The answers that count, at least R of them."""
     sound = [answers[owner] for owner in part.owners if answers.get(owner) is not None]
-    wanted = min(services.state.read_quorum, len(part.owners))
+    wanted = _quorum_of(services, part.owners)
     if len(sound) < wanted:
         services.state.statistics.no_quorum += 1
         scan = f"scan of slots {part.start_slot}-{part.end_slot - 1}"
@@ -322,7 +347,9 @@ def count_keys(services: Services, database: int = EVERY_DATABASE) -> Generator[
         layout = layout_of(services)
         owners = _live_among(services, [member.id for member in layout.members])
         asked = record_questions.Counting(layout.partitions, _asked_of(services, layout, database))
-        answers = yield services.questions.ask(owners, KEYCOUNTS, asked)
+        answers = yield services.questions.ask(
+            owners, KEYCOUNTS, asked, patience_ms=READ_PATIENCE_MS, can_spare=_covers_all(services, layout)
+        )
         counts_of: dict[str, list[KeyCount]] = {
             owner: counts for owner, counts in answers.items() if counts is not None
         }
@@ -338,10 +365,18 @@ def count_keys(services: Services, database: int = EVERY_DATABASE) -> Generator[
             return size
 
 
+def _covers_all(services: Services, layout: Layout) -> Enough:
+    """Whether R readers of each partition have answered."""
+    parts = list(dict.fromkeys([tuple(layout.readers(partition)) for partition in range(layout.partitions)]))
+    return lambda answers: all(
+        sum(answers.get(reader) is not None for reader in readers) >= _quorum_of(services, readers) for readers in parts
+    )
+
+
 def _agreed(services: Services, layout: Layout, partition: int, counts_of: dict[str, list[KeyCount]]) -> int | None:
     """The number of live keys, if R readers of the partition agree on it; None if they do not, or if keys expire."""
     counts = [counts_of[owner][partition] for owner in layout.readers(partition) if owner in counts_of]
-    wanted = min(services.state.read_quorum, len(layout.readers(partition)))
+    wanted = _quorum_of(services, layout.readers(partition))
     agreed = [count.live for count in counts if not count.expiring and counts.count(count) >= wanted]
     return agreed[0] if agreed else None
 

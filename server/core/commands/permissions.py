@@ -2,9 +2,10 @@
 
 Theory. A session whose user may do everything has no `Access`, and dispatch asks nothing. Any other session has one, with a
 table of commands of its own, in which dispatch looks calls of the usual form up instead of in the common one. So a command
-costs a user with restricted rights nothing more, but for the comparison of the key with the user's patterns. If a command
-is absent there, or the key does not match, the call takes the whole check, as Redis makes it: the selectors are tried in
-turn, each allows the command and all keys of the call or not, and the error tells of what came nearest.
+costs a user with restricted rights nothing more, but for the comparison of the key with the user's patterns. All other
+calls are looked at by the permit of the user for the command (permits.py). What no permit covers takes the whole check, as
+Redis makes it: the selectors are tried in turn, each allows the command and all keys of the call or not, and the error
+tells of what came nearest.
 
 Keys are found by the key specifications (key_specs.py). What they say of a key (access; update, insert, delete) says which
 patterns count: reading needs one that reads, the others one that writes. A call whose keys cannot be found is
@@ -27,11 +28,12 @@ from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Access, Session
 from server.core.commands.command_docs import categories_of, specs_of
 from server.core.commands.glob import Glob
-from server.core.commands.key_patterns import Patterns
+from server.core.commands.key_patterns import KeyRights, Patterns
 from server.core.commands.key_specs import NOT_KEY
-from server.core.commands.registry import every_command, find_command
+from server.core.commands.permits import AnyCall, OneKey, Permit, key_permit
+from server.core.commands.registry import commands_by_name, every_command, find_command
 from server.core.commands.spec import CommandSpec
-from server.core.users.rules import COMMAND, CONTAINER, SUBCOMMAND, UNKNOWN, KeyPattern, Selector, User
+from server.core.users.rules import COMMAND, CONTAINER, SUBCOMMAND, UNKNOWN, Selector, User
 
 # Which rule a call breaks, in the order in which Redis prefers to tell it.
 DENIED_COMMAND, DENIED_KEY, DENIED_CHANNEL = "command", "key", "channel"
@@ -47,7 +49,7 @@ _CHANNELS: Final = {
     "publish": (1, 2, False), "spublish": (1, 2, False), "subscribe": (1, -1, False), "ssubscribe": (1, -1, False),
     "psubscribe": (1, -1, True),
 }  # fmt: skip
-_WRITING: Final = frozenset(("update", "insert", "delete"))
+_SORTS: Final = ("sort", "sort_ro")  # they may read keys that stand nowhere in the call
 
 
 @cache
@@ -80,7 +82,7 @@ class Rights:
         self._first_arguments: dict[str, list[bytes]] = {}
         for rule in selector.commands:
             self._apply(rule[:1] == b"+", rule[1:])
-        self._globs = [(each, Glob(each.pattern)) for each in selector.keys]
+        self.keys = KeyRights(selector)
         self._channel_globs = [Glob(each) for each in selector.channels]
 
     def _apply(self, allow: bool, name: bytes) -> None:
@@ -113,18 +115,6 @@ class Rights:
         """Whether the selector allows the command with any arguments, except for its keys."""
         return self._allowed[spec.name] or is_for_all(spec)
 
-    def patterns_for(self, access: str) -> list[KeyPattern]:
-        """The patterns that a key must match one of, for a use of it in the words of key specifications."""
-        reads, writes = _needs(access)
-        return [each for each in self.selector.keys if each.reads >= reads and each.writes >= writes]
-
-    def has_key(self, key: bytes, access: str) -> bool:
-        """Whether the selector allows this use of a key."""
-        if self.selector.all_keys:
-            return True
-        reads, writes = _needs(access)
-        return any(each.reads >= reads and each.writes >= writes and glob.matches(key) for each, glob in self._globs)
-
     def has_channel(self, name: bytes, is_pattern: bool) -> bool:
         """Whether the selector allows a channel; or a pattern of channels, which must be one of its own, as in Redis."""
         if self.selector.all_channels:
@@ -135,7 +125,7 @@ class Rights:
         self, keys: list[tuple[int, bytes, str]], channels: list[tuple[int, bytes, bool]]
     ) -> tuple[str, int] | None:
         """What the selector refuses of the keys and channels of a call, and where that stands; None if nothing."""
-        place = next((place for place, key, access in keys if not self.has_key(key, access)), None)
+        place = next((place for place, key, access in keys if not self.keys.allow(key, access)), None)
         if place is not None:
             return DENIED_KEY, place
         place = next((place for place, name, is_pattern in channels if not self.has_channel(name, is_pattern)), None)
@@ -145,11 +135,6 @@ class Rights:
 def is_for_all(spec: CommandSpec) -> bool:
     """Whether every client may run the command, also one that has not logged in."""
     return "no_auth" in spec.flags.split()
-
-
-def _needs(access: str) -> tuple[bool, bool]:
-    words = access.split()
-    return "access" in words, not _WRITING.isdisjoint(words)
 
 
 def used_keys(spec: CommandSpec, args: list[bytes]) -> list[tuple[int, bytes, str]]:
@@ -222,6 +207,7 @@ class Restricted(Access):
         self._rights = [Rights(selector) for selector in (user.root, *user.selectors)]
         self._report = report
         self._usual: dict[bytes, CommandSpec] = {}
+        self._permits: dict[bytes, Permit] = {}  # of commands that were called, by their names in usual spellings
         for spec in every_command():
             if spec.usual_count > 0:
                 self._enter(spec)
@@ -237,16 +223,39 @@ class Restricted(Access):
         if not able:
             return
         if not any(each.selector.all_keys for each in able):
-            patterns = [pattern.pattern for each in able for pattern in each.patterns_for(access)]
+            patterns = [pattern for each in able for pattern in each.keys.patterns_of(access).patterns]
             spec = replace(spec, allowed_keys=Patterns(patterns))
         self._usual[spec.name.encode()] = self._usual[spec.name.upper().encode()] = spec
+
+    def _permit_of(self, name: bytes) -> Permit | None:
+        """The permit for a command by its name in a usual spelling, which is kept from now on; None in other spellings."""
+        spec = commands_by_name().get(name)
+        if spec is None:
+            return None
+        able = [each for each in self._rights if each.always_allows(spec)]
+        if spec.subcommands or spec.name in _SORTS:
+            permit = Permit()
+        elif spec.name in _CHANNELS:
+            permit = _channel_permit(spec, [each.selector for each in able])
+        else:
+            specs = [each for each in specs_of(spec) if each.access != NOT_KEY]
+            permit = key_permit(specs, [each.keys for each in able])
+        self._permits[name] = permit
+        return permit
 
     def usual_commands(self) -> dict[bytes, CommandSpec] | None:
         """HOT. The commands with a usual form that some selector allows, each with the keys it is allowed for."""
         return self._usual
 
     def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
-        """The error for a call of a known command with the right number of arguments; None if it is permitted."""
+        """HOT. The error for a call of a known command with the right number of arguments; None if it is permitted."""
+        permit = self._permits.get(args[0])
+        if permit is None:
+            permit = self._permit_of(args[0])
+        return None if permit is not None and permit.covers(args) else self._refusal(session, args)
+
+    def _refusal(self, session: Session, args: list[bytes]) -> bytes | None:
+        """As `refusal`, by the whole check."""
         spec = find_command(args)
         assert spec is not None, "dispatch has found it"
         broken = denied(self._rights, spec, args)
@@ -267,11 +276,21 @@ class Restricted(Access):
         return denied(self._rights, spec, args) is None and not self._hidden_read(spec, args)
 
     def _hidden_read(self, spec: CommandSpec, args: list[bytes]) -> str:
-        return hidden_read(self._rights, spec, args) if spec.name in ("sort", "sort_ro") else ""
+        return hidden_read(self._rights, spec, args) if spec.name in _SORTS else ""
 
     def may_subscribe(self, name: bytes, is_pattern: bool) -> bool:
         """Whether a channel, or a pattern of channels, may be subscribed to."""
         return any(each.has_channel(name, is_pattern) for each in self._rights)
+
+
+def _channel_permit(spec: CommandSpec, selectors: list[Selector]) -> Permit:
+    """The permit for a command that publishes to one channel. Those that subscribe have none."""
+    start, end, is_pattern = _CHANNELS[spec.name]
+    if end != start + 1 or is_pattern or not selectors:
+        return Permit()
+    if any(each.all_channels for each in selectors):
+        return AnyCall()
+    return OneKey(start, [Patterns(list(each.channels)) for each in selectors])
 
 
 class LoggedOut(Access):

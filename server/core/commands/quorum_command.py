@@ -21,7 +21,7 @@ from server.core.ring.change import NUMBERS, READ_QUORUM, REMOVE, REPLICA_COUNT,
 from server.core.ring.layout import HANDOVER, Layout
 from server.core.services.services import Services
 from server.core.work.procedures import Step
-from server.core.work.questions import Answers
+from server.core.work.questions import REPORT_PATIENCE_MS, Answers
 
 _KINDS = {b"N": REPLICA_COUNT, b"R": READ_QUORUM, b"W": WRITE_QUORUM}
 
@@ -63,7 +63,7 @@ def check_members(services: Services, layout: Layout, changes: Sequence[Change])
         return
     gone = [] if changes_numbers else [change.node for change in changes if change.kind == REMOVE or change.gone]
     members = [member.id for member in layout.members if member.id not in gone]
-    answers = yield services.questions.ask(members, ADOPTED, services.membership.view())
+    answers = yield services.questions.ask(members, ADOPTED, services.membership.view(), patience_ms=REPORT_PATIENCE_MS)
     late = [member.name for member in by_name(layout) if member.id in members and not answers.get(member.id)]
     if late:
         when = "N, R and W change only" if changes_numbers else "while N changes, a commit is taken only"

@@ -3,6 +3,7 @@
 Theory. A task belongs to the node that was asked for it (server/core/repair/tasks.py); DYN.TASK asks all nodes, so
 any of them tells about any task. A document is {"task", "state", "partitions", "partitions_done", "keys_compared",
 "keys_repaired", "bytes_sent", "node", "error", "started_ms"}, and "ended_ms" once it has ended. A transfer can be paused.
+A list has "unanswered", the names of the members that did not answer, if there are any.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from server.core.repair.tasks import RUNNING
 from server.core.ring.layout import Layout
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
+from server.core.work.questions import REPORT_PATIENCE_MS
 
 
 def _start(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
@@ -58,8 +60,8 @@ def _repair_key(services: Services, layout: Layout, key: bytes) -> Steps:
 
 def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     def steps() -> Steps:
-        tasks = yield from _task_rows(services, TaskQuery("", False))
-        return resp.bulk(documents.encode({"tasks": tasks}))
+        tasks, unanswered = yield from _task_rows(services, TaskQuery("", False))
+        return resp.bulk(documents.encode({"tasks": tasks} | unanswered))
 
     services.run_steps(steps(), sink, number)
 
@@ -73,15 +75,22 @@ def _abort(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
 
 
 def _one(services: Services, name: bytes, abort: bool = False) -> Steps:
-    tasks = (yield from _task_rows(services, TaskQuery(name.decode(), abort))) if is_text(name) else []
+    if not is_text(name):
+        raise CommandError(_no_task(name, {}))
+    tasks, unanswered = yield from _task_rows(services, TaskQuery(name.decode(), abort))
     if not tasks:
-        raise CommandError(f"ERR no such task on any node that answers: {show(name)}")
+        raise CommandError(_no_task(name, unanswered))
     if abort and tasks[0]["state"] == RUNNING:
         raise CommandError(
             f"ERR task {show(name)} cannot be aborted, only repairs can: it moves data that a node is to own; `dyn task "
             "pause` pauses a transfer"
         )
     return resp.bulk(documents.encode(tasks[0]))
+
+
+def _no_task(name: bytes, unanswered: documents.Document) -> str:
+    silent = f" ({', '.join(unanswered['unanswered'])} did not answer)" if unanswered else ""
+    return f"ERR no such task on any node that answers: {show(name)}{silent}"
 
 
 def _pause(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -97,20 +106,25 @@ def _paused(services: Services, names: list[bytes], is_paused: bool) -> Steps:
     if len(names) > 1 or not all(is_text(name) for name in names):
         raise CommandError(SYNTAX)
     name = names[0].decode() if names else ""
-    members = [member.id for member in layout_of(services).members]
-    answers = yield services.questions.ask(members, PAUSE, Pause(name, is_paused))
+    layout = layout_of(services)
+    members = [member.id for member in layout.members]
+    answers = yield services.questions.ask(members, PAUSE, Pause(name, is_paused), patience_ms=REPORT_PATIENCE_MS)
     rows = [row for answer in answers.values() if answer for row in answer]
     if not rows:
         raise CommandError(f"ERR no reachable node runs a transfer{f' named {name}' if name else ''}")
-    return resp.bulk(documents.encode({"tasks": sorted(rows, key=lambda row: str(row["task"]))}))
+    tasks = sorted(rows, key=lambda row: str(row["task"]))
+    return resp.bulk(documents.encode({"tasks": tasks} | documents.unanswered(layout, answers)))
 
 
-def _task_rows(services: Services, query: TaskQuery) -> Generator[Step, Any, list[documents.Document]]:
-    """Returns the tasks in the nodes' answers, oldest first."""
-    members = [member.id for member in layout_of(services).members]
-    answers = yield services.questions.ask(members, TASKS, query)
+def _task_rows(
+    services: Services, query: TaskQuery
+) -> Generator[Step, Any, tuple[list[documents.Document], documents.Document]]:
+    """Returns the tasks in the nodes' answers, oldest first, and which nodes did not answer."""
+    layout = layout_of(services)
+    members = [member.id for member in layout.members]
+    answers = yield services.questions.ask(members, TASKS, query, patience_ms=REPORT_PATIENCE_MS)
     tasks = [task for answer in answers.values() if answer for task in answer]
-    return sorted(tasks, key=lambda task: (task["started_ms"], task["task"]))
+    return sorted(tasks, key=lambda task: (task["started_ms"], task["task"])), documents.unanswered(layout, answers)
 
 
 _REPAIR = (

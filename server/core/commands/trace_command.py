@@ -20,6 +20,7 @@ from server.core.services.services import Services
 from server.core.tracing.assembly import assemble, is_complete
 from server.core.tracing.spans import Span
 from server.core.work.procedures import Procedure, Step, Steps
+from server.core.work.questions import READ_PATIENCE_MS
 
 _PAUSE_MS: Final = 20  # before the nodes are asked what they have noted: the last of them may be at work yet
 _WAIT_MS: Final = 1000  # for nodes that do not answer, or have not done their part
@@ -78,7 +79,7 @@ def _trace(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
             yield services.background.sleep(_PAUSE_MS)
             within_ms = max(1, deadline_ms - state.now_ms)
             answers = yield services.questions.ask(
-                [member.id for member in layout.members], TRACE, span.trace, within_ms
+                [member.id for member in layout.members], TRACE, span.trace, within_ms, READ_PATIENCE_MS
             )
             spans |= {node: answer for node, answer in answers.items() if answer is not None}
         document = {"trace": span.trace.hex(), "command": spec.name.upper(), "reply": as_json(requests[0].reply)}

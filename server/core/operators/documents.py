@@ -68,8 +68,14 @@ def myself(services: Services) -> Document:
     return document | ({"left": left[1]} if left is not None else {})
 
 
+def unanswered(layout: Layout, answers: Answers) -> Document:
+    """For a document that lacks what some members know, since they did not answer: their names, in natural order."""
+    names = [member.name for member in by_name(layout) if member.id not in answers]
+    return {"unanswered": names} if names else {}
+
+
 def hints(services: Services, answers: Answers) -> Document:
-    """`hints list`: what each holder keeps for which owner."""
+    """`hints list`: what each holder keeps for which owner, and which members did not answer."""
     layout = services.state.layout
     assert layout is not None
     reports = {holder: answer for holder, answer in answers.items() if answer}
@@ -78,7 +84,12 @@ def hints(services: Services, answers: Answers) -> Document:
         for member in by_name(layout)
         for row in reports.get(member.id, {}).get("hints", ())
     ]
-    return {"total": sum(row["count"] for row in rows), "hints": rows, "behind": behind_of(layout, reports.values())}
+    document = {
+        "total": sum(row["count"] for row in rows),
+        "hints": rows,
+        "behind": behind_of(layout, reports.values()),
+    }
+    return document | unanswered(layout, answers)
 
 
 def ring(layout: Layout) -> Document:

@@ -23,6 +23,12 @@ def missed(behind: Sequence[str]) -> list[str]:
     ]
 
 
+def unheard(layout: Layout, states: Mapping[str, str], answers: Mapping[str, Any]) -> list[str]:
+    """The remark on nodes that are not believed suspect and have not answered so far: they are busy, or hang."""
+    names = [member.name for member in by_name(layout) if states[member.id] == "up" and member.id not in answers]
+    return [f"{', '.join(names)}: no answer yet, so nothing is told of what it holds; ask again"] if names else []
+
+
 def out_of_room(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
     """The remark on nodes that have no room for another hint. They refuse to stand in for owners that are down."""
     names = [member.name for member in by_name(layout) if reports.get(member.id, {}).get("hints_full")]

@@ -25,6 +25,7 @@ from server.core.operators.remarks import (
     older_writes,
     out_of_room,
     overdue,
+    unheard,
     weak_quorums,
 )
 from server.core.operators.troubles import (
@@ -131,7 +132,7 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         "w": layout.effective_w,
         "partitions": layout.partitions,
         "verdict": verdict,
-        "summary": "; ".join([summary, *clock_report.time_remarks(state), *notices]),
+        "summary": "; ".join([summary, *clock_report.time_remarks(state), *notices, *unheard(layout, states, answers)]),
         "staged": staged,
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
         "nodes": _nodes(layout, states, reports, troubles, since_ms),

@@ -4,6 +4,22 @@ Theory. A question goes to some nodes, which may include this node. It is over w
 lost, or the deadline has passed; or once one node has an answer, if one is enough. Then the asking procedure gets the
 answers that have come, and decides whether they are enough.
 
+Whom a client waits for. A frozen node keeps its links and answers nothing. Until it is believed suspect, some two seconds
+later, nobody can tell it from a slow one. So a question on behalf of a client says how long it can spare a node
+(`patience_ms`):
+
+    node                                                              is its answer waited for?
+    believed live, asked for less than `patience_ms`                  yes
+    believed live, silent for longer, to this question or an          no, if the answers of the others are enough
+    earlier one
+    believed suspect or down when it is asked, or from a moment on    no, if the answers of the others are enough
+    while it is waited for
+
+An answer that nobody waits for counts if it comes before the last one. So only the first commands after a freeze wait for
+their patience. What is enough the question says, too: a page of keys needs the answers of R owners of its range, while the
+status of the cluster makes do with those nodes that there are, and names the others. Work that needs the answers of all
+nodes (collection, transfers, repair) has no patience to say, and waits for the deadline.
+
 Small messages may overtake large ones (protocol/pieces.py), except for questions and answers that are declared to be
 `in_order`.
 """
@@ -11,7 +27,7 @@ Small messages may overtake large ones (protocol/pieces.py), except for question
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from server.core.base.state import State
 from server.core.messages.asking import Question, read_answer, write_answer
@@ -21,7 +37,10 @@ from server.core.work.procedures import Procedure, Step
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+READ_PATIENCE_MS: Final = 150  # for what clients read: longer than a healthy node takes for an answer
+REPORT_PATIENCE_MS: Final = 1000  # for reports and changes: these should not miss a node that is merely busy
 Answers = dict[str, Any]  # node -> its answer, as its question declares it; None if the node has no answer
+Enough = Callable[[Answers], bool]  # whether the answers so far will do
 Answerer = Callable[[Any], Any]  # content of a question -> the answer, or None
 
 
@@ -30,10 +49,22 @@ def answered_by(question: Question[Q, A], answerer: Callable[[Q], A | None]) -> 
     return question.name, answerer
 
 
-class _Row:
-    """A question in flight; `awaited` are the nodes whose answers may still come."""
+def one_answer(answers: Answers) -> bool:
+    """Whether some node has an answer."""
+    return any(answer is not None for answer in answers.values())
 
-    __slots__ = ("answers", "asked", "asker", "awaited", "deadline_ms", "one_is_enough", "question")
+
+def _any_number(answers: Answers) -> bool:
+    return True
+
+
+class _Row:
+    """A question in flight; `awaited` are the nodes whose answers may still come. It does not wait for late ones from
+    `late_ms` on, nor at any time for those that it knows to be late, if it `can_spare` them."""
+
+    __slots__ = (
+        "answers", "asked", "asker", "awaited", "can_spare", "deadline_ms", "is_complete", "late_ms", "question",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -42,7 +73,9 @@ class _Row:
         asked: list[bytes],
         awaited: list[str],
         deadline_ms: int,
-        one_is_enough: bool,
+        late_ms: int,
+        can_spare: Enough | None,
+        is_complete: Enough | None,
     ) -> None:
         self.asker = asker
         self.question = question
@@ -50,7 +83,9 @@ class _Row:
         self.awaited = awaited
         self.answers: Answers = {}
         self.deadline_ms = deadline_ms
-        self.one_is_enough = one_is_enough
+        self.late_ms = late_ms
+        self.can_spare = can_spare
+        self.is_complete = is_complete
 
 
 class Questions:
@@ -63,6 +98,9 @@ class Questions:
         self._state = state
         self._answerers = answerers
         self._rows: dict[int, _Row] = {}
+        self._late: dict[
+            str, None
+        ] = {}  # nodes that somebody has lost patience with, and that have answered nothing since
 
     def ask(
         self,
@@ -70,18 +108,22 @@ class Questions:
         question: Question[Q, Any],
         content: Q,
         within_ms: int = 1 << 40,
-        one_is_enough: bool = False,
+        patience_ms: int = 0,
+        can_spare: Enough = _any_number,
+        is_complete: Enough | None = None,
     ) -> Step:
         """Returns a step that asks `nodes`. Its result is {node: answer or None}, without the nodes that did not answer in
-        time: within the usual timeout, or `within_ms` if that is less. With `one_is_enough` it does not wait for others
-        once a node has an answer."""
+        time: within the usual timeout, or `within_ms` if that is less. With a patience it waits for no node that is late
+        or not believed live once the answers are so many that it `can_spare` the others. It ends at once when the answers
+        are complete."""
         asked = question.write(content)
 
         def start(procedure: Procedure) -> None:
             state = self._state
             peers = [node for node in nodes if node in state.links]
             deadline_ms = state.now_ms + min(within_ms, state.config.request_timeout_ms)
-            row = _Row(procedure, question, asked, peers, deadline_ms, one_is_enough)
+            late_ms, sparing = state.now_ms + patience_ms, can_spare if patience_ms else None
+            row = _Row(procedure, question, asked, peers, deadline_ms, late_ms, sparing, is_complete)
             if state.id in nodes:
                 row.answers[state.id] = self._own_answer(question, asked)
             number = state.next_number()
@@ -90,7 +132,7 @@ class Questions:
                 message = encode_ask(state.clock_reading(), number, question, asked)
                 for peer in peers:
                     self._send(peer, question, message)
-            self._resume_if_complete(number, row)
+            self._review(number, row)
 
         return start
 
@@ -133,29 +175,40 @@ class Questions:
 
     def answered(self, peer: str, number: int, answer: Any) -> None:
         """`peer` has answered question `number`."""
+        self._late.pop(peer, None)
         row = self._rows.get(number)
         if row is not None and peer in row.awaited:
             row.awaited.remove(peer)
             row.answers[peer] = answer
-            if row.one_is_enough and answer is not None:
-                row.awaited.clear()
-            self._resume_if_complete(number, row)
+            self._review(number, row)
 
     def peer_lost(self, peer: str) -> None:
         """The connection to `peer` broke."""
+        self._late.pop(peer, None)
         for number, row in list(self._rows.items()):
             if peer in row.awaited:
                 row.awaited.remove(peer)
-                self._resume_if_complete(number, row)
+                self._review(number, row)
 
     def expire(self, now_ms: int) -> None:
-        """Ends the questions whose deadline has passed; they get the answers that have come."""
+        """Ends the questions whose deadline has passed, or whose patience; they get the answers that have come."""
         for number, row in list(self._rows.items()):
             if row.deadline_ms <= now_ms:
                 row.awaited.clear()
-                self._resume_if_complete(number, row)
+            elif row.can_spare is not None and row.late_ms <= now_ms:
+                self._late |= dict.fromkeys(row.awaited)
+            self._review(number, row)
 
-    def _resume_if_complete(self, number: int, row: _Row) -> None:
-        if not row.awaited:
+    def _is_late(self, peer: str) -> bool:
+        """Whether a question with a patience does not wait for `peer`."""
+        return peer in self._late or not self._state.liveness.is_live(peer)
+
+    def _review(self, number: int, row: _Row) -> None:
+        """Ends a question that has nobody to wait for, or nobody who is worth it."""
+        if (
+            not row.awaited
+            or (row.is_complete is not None and row.is_complete(row.answers))
+            or (row.can_spare is not None and all(map(self._is_late, row.awaited)) and row.can_spare(row.answers))
+        ):
             del self._rows[number]
             row.asker.resume(row.answers)

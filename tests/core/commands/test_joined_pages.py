@@ -92,7 +92,7 @@ class Owners:
         coordinator = self.nodes[at] if at is not None else make_node(3, CONFIG)
         if at is None:
             coordinator.state.id = "nobody"
-        coordinator.services.questions.ask = lambda *question: question  # type: ignore[assignment, method-assign, return-value]
+        coordinator.services.questions.ask = lambda *question, **_: question  # type: ignore[assignment, method-assign, return-value]
         running = steps(coordinator.services)
         answers = None
         try:

@@ -291,6 +291,26 @@ def test_the_last_node_cannot_leave() -> None:
     assert error(make_node(1), "LEAVE n1") == "ERR no node would be left: a cluster needs at least one"
 
 
+def test_what_is_in_force_already_is_not_staged() -> None:
+    node = make_node(1)
+    ask(node, "WEIGHT n1 3")
+    ask(node, "ZONE n1 a")
+    ask(node, "COMMIT 8")
+    layout = node.state.layout
+    assert layout is not None
+    for line, said in (
+        ("WEIGHT n1 3", "the weight of node n1 is 3"),
+        ("ZONE n1 a", "node n1 is in zone 'a'"),
+        (f"QUORUM R {layout.r}", f"R is {layout.r}"),
+        (f"QUORUM W {layout.w}", f"W is {layout.w}"),
+    ):
+        assert error(node, line) == f"ERR {said} already: nothing was staged"
+    assert ask(node, "STATUS")["staged"] == 0
+    ask(node, "WEIGHT n1 4")
+    assert ask(node, "WEIGHT n1 3")["changes"] == 1, "it takes back the other one"
+    assert ask(node, "PLAN")["changes"] == [{"change": "weight", "node": "n1", "weight": 3}]
+
+
 def test_weights_and_zones() -> None:
     node = make_node(1)
     assert ask(node, "WEIGHT n1 3")["staged"] == {"change": "weight", "node": "n1", "weight": 3}

@@ -46,7 +46,7 @@ def test_without_a_layout_nobody_speaks_at_all() -> None:
 def test_a_page_of_another_layout_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     node = make_node(members=1)
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(node.services.questions, "ask", lambda owners, *words: asked.append(tuple(owners)))
+    monkeypatch.setattr(node.services.questions, "ask", lambda owners, *_, **__: asked.append(tuple(owners)))
     steps: Generator[Any, Any, KeyPage] = read_page(node.services, 0, 10)
     next(steps)
     assert node.state.layout is not None

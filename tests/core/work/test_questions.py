@@ -14,7 +14,7 @@ from server.core.messages.asking import Question
 from server.core.messages.exchange_questions import FETCH, FetchAnswer, Keys
 from server.core.messages.reader import Malformed
 from server.core.messages.record_questions import HINTS
-from server.core.work.questions import answered_by
+from server.core.work.questions import answered_by, one_answer
 from tests.core.repair.machines import CONFIG, Machines, Message, keys_of, record_of
 
 KEY = keys_of(1)[0]
@@ -39,10 +39,10 @@ class Round:
         *nodes: str,
         question: Question[Any, Any] = HINTS,
         content: Any = False,
-        one_is_enough: bool = False,
+        **how: Any,
     ) -> list[Any]:
         def steps() -> Any:
-            return (yield self.one.questions.ask(nodes, question, content, one_is_enough=one_is_enough))
+            return (yield self.one.questions.ask(nodes, question, content, **how))
 
         return self.one.begin(steps())
 
@@ -75,11 +75,88 @@ def test_the_asker_gets_the_answers_of_all_when_the_last_has_come() -> None:
 
 def test_a_frozen_node_is_not_waited_for_if_one_answer_is_enough() -> None:
     round_ = Round()
-    result = round_.ask("n2", "n3", one_is_enough=True)
+    result = round_.ask("n2", "n3", is_complete=one_answer)
     round_.keep_back("n3")
     round_.machines.settle()
     assert delivered(result) == {"n2": 2}
     round_.arrive()
+
+
+def test_a_silent_node_is_waited_for_until_the_patience_ends() -> None:
+    round_ = Round()
+    round_.keep_back("n3")
+    result = round_.ask("n2", "n3", patience_ms=200)
+    round_.machines.pass_ms(199)
+    assert result == []
+    round_.machines.pass_ms(1)
+    assert delivered(result) == {"n2": 2}
+
+
+def test_whoever_has_spent_the_patience_once_is_not_waited_for_before_it_answers() -> None:
+    round_ = Round()
+    round_.keep_back("n3")
+    round_.ask("n2", "n3", patience_ms=200)
+    round_.machines.pass_ms(200)
+    second = round_.ask("n2", "n3", patience_ms=200)
+    patient = round_.ask("n2", "n3")
+    round_.machines.settle()
+    assert delivered(second) == {"n2": 2} and patient == [], "without a patience all are waited for"
+    round_.arrive()
+    assert delivered(patient) == {"n2": 2, "n3": 3}
+    round_.keep_back("n3")
+    third = round_.ask("n2", "n3", patience_ms=200)
+    round_.machines.settle()
+    assert third == [], "it has answered since"
+
+
+def test_a_node_whose_link_broke_begins_anew() -> None:
+    round_ = Round()
+    round_.keep_back("n3")
+    round_.ask("n2", "n3", patience_ms=200)
+    round_.machines.pass_ms(200)
+    round_.machines.cut("n3")
+    round_.machines.link("n3")
+    again = round_.ask("n2", "n3", patience_ms=200)
+    round_.machines.settle()
+    assert again == []
+
+
+def test_a_suspect_node_is_not_waited_for_and_its_answer_counts_if_it_comes_first() -> None:
+    round_ = Round()
+    liveness = round_.one.state.liveness
+    liveness.request_failed("n3", round_.machines.now_ms)
+    round_.keep_back("n2")
+    result = round_.ask("n2", "n3", patience_ms=200)
+    liveness.request_failed("n3", round_.machines.now_ms)
+    assert round_.ask("n3", patience_ms=200) == [{}]
+    round_.machines.settle()
+    round_.arrive()
+    assert delivered(result) == {"n2": 2, "n3": 3}
+
+
+def test_a_node_that_becomes_suspect_ends_the_wait() -> None:
+    round_ = Round()
+    round_.keep_back("n3")
+    result = round_.ask("n2", "n3", patience_ms=1000)
+    round_.machines.pass_ms(300)
+    round_.one.state.liveness.request_failed("n3", round_.machines.now_ms)
+    assert result == []
+    round_.machines.pass_ms(100)
+    assert delivered(result) == {"n2": 2}
+
+
+def test_late_nodes_are_waited_for_while_the_others_are_not_enough() -> None:
+    round_ = Round()
+    round_.keep_back("n2", "n3")
+    result = round_.ask("n2", "n3", patience_ms=200, can_spare=lambda answers: len(answers) == 1)
+    round_.machines.pass_ms(1000)
+    assert result == []
+    [two] = [each for each in round_.machines.kept_back if each.sender == "n2"]
+    round_.one.hear(two, round_.machines.now_ms)
+    assert delivered(result) == {"n2": 2}
+    nobody = round_.ask("n3", patience_ms=200, can_spare=lambda answers: False)
+    round_.machines.pass_ms(CONFIG.request_timeout_ms)
+    assert nobody == [{}], "the deadline counts all the same"
 
 
 def test_a_question_to_this_node_alone_is_answered_at_once() -> None:

@@ -22,7 +22,7 @@ from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.messages.questions import SUBSCRIPTIONS, Subscribed
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
-from server.core.work.questions import Answers
+from server.core.work.questions import READ_PATIENCE_MS, Answers
 
 
 def subscribed(services: Services, asked: Subscribed) -> list[bytes]:
@@ -40,7 +40,7 @@ def _ask(services: Services, asked: Subscribed) -> Generator[Step, Any, list[lis
     own = subscribed(services, asked)
     members = state.layout.members if state.layout is not None else ()
     peers = [each.id for each in members if state.is_usable(each.id) and each.id in state.publishing]
-    answers: Answers = yield services.questions.ask(peers, SUBSCRIPTIONS, asked)
+    answers: Answers = yield services.questions.ask(peers, SUBSCRIPTIONS, asked, patience_ms=READ_PATIENCE_MS)
     return [own, *[answers[peer] for peer in peers if answers.get(peer)]]
 
 

@@ -26,8 +26,8 @@ from server.core.scripts.library import Library, check_limits, library_name
 from server.core.services.scripts import SCRIPT_BYTES_MAX
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
+from server.core.work.questions import REPORT_PATIENCE_MS
 
-_PATIENCE_MS: Final = 1000  # for the other nodes to learn a change
 _UNITS_PER_BYTE: Final = 1 / 200  # of the share of a turn (work/computing.py)
 _UNITS_PER_LIBRARY: Final = 100
 _POLICIES: Final = (b"APPEND", b"REPLACE", b"FLUSH")
@@ -37,11 +37,11 @@ _POLICIES: Final = (b"APPEND", b"REPLACE", b"FLUSH")
 
 
 def _changed(services: Services, changes: Mapping[bytes, Library | None], reply: bytes) -> Steps:
-    """Makes a change, and waits until the nodes that can be reached have made it, too."""
+    """Makes a change, and waits until the nodes that can be reached have made it, too. One that hangs learns it later."""
     services.functions.change(changes)
     peers = services.functions.sharing.reachable()
     if peers:
-        yield services.questions.ask(peers, LIBKNOWN, None, _PATIENCE_MS)
+        yield services.questions.ask(peers, LIBKNOWN, None, patience_ms=REPORT_PATIENCE_MS)
     return reply
 
 

@@ -1,8 +1,9 @@
 """SCRIPT: which scripts are known (https://redis.io/docs/latest/commands/?name=script).
 
 Theory. A script that one node knows works through all of them (texts.py). So EXISTS asks the others about what this node
-does not know, and FLUSH reaches all that can be reached: one that cannot brings its scripts back when it returns. KILL has
-nothing to kill, because a script ends within its budget of milliseconds (run.py).
+does not know, and FLUSH reaches all that can be reached: one that cannot brings its scripts back when it returns. Neither
+waits for a node that hangs: what only that one knows does not exist for now, and it forgets its scripts when it goes on.
+KILL has nothing to kill, because a script ends within its budget of milliseconds (run.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 from server.core.messages.script_questions import SCRIPTFLUSH, SCRIPTS
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
+from server.core.work.questions import READ_PATIENCE_MS, REPORT_PATIENCE_MS, Answers
 
 NOTBUSY: Final = "NOTBUSY No scripts in execution right now."
 
@@ -37,14 +39,24 @@ def _exists(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
         peers = scripting_peers(services)
         found: dict[bytes, None] = {}
         if wanted and peers:
-            answers = yield services.questions.ask(peers, SCRIPTS, wanted)
-            for flags in answers.values():
-                found |= {sha: None for sha, flag in zip(wanted, flags or b"", strict=False) if flag}
+            answers = yield services.questions.ask(
+                peers,
+                SCRIPTS,
+                wanted,
+                patience_ms=READ_PATIENCE_MS,
+                is_complete=lambda answers: len(_found(wanted, answers)) == len(dict.fromkeys(wanted)),
+            )
+            found = _found(wanted, answers)
         return resp.array([
             resp.integer(here or sha in found) for sha, here in zip(shas, known, strict=True)
         ])  # fmt: skip
 
     services.run_steps(steps(), sink, number)
+
+
+def _found(wanted: list[bytes], answers: Answers) -> dict[bytes, None]:
+    """Those that some node knows."""
+    return {sha: None for flags in answers.values() for sha, flag in zip(wanted, flags or b"", strict=False) if flag}
 
 
 def _flush(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -56,7 +68,7 @@ def _flush(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
         services.scripts.flush()
         peers = scripting_peers(services)
         if peers:
-            yield services.questions.ask(peers, SCRIPTFLUSH, None)
+            yield services.questions.ask(peers, SCRIPTFLUSH, None, patience_ms=REPORT_PATIENCE_MS)
         return resp.OK
 
     services.run_steps(steps(), sink, number)

@@ -14,6 +14,7 @@ from server.core.scripts.shebang import Script
 from server.core.services.scripts import SHA_BYTES
 from server.core.services.services import Services
 from server.core.work.procedures import Step
+from server.core.work.questions import READ_PATIENCE_MS, one_answer
 
 NOSCRIPT: Final = "NOSCRIPT No matching script. Please use EVAL."
 NO_FUNCTION: Final = "ERR Function not found"
@@ -28,14 +29,15 @@ def scripting_peers(services: Services) -> list[str]:
 def find_script(services: Services, sha: bytes) -> Generator[Step, Any, Script]:
     """A script. Raises CommandError if no node that can be reached knows it.
 
-    The first node that knows it is enough: a frozen one would hold up the command until its own deadline.
+    The first node that knows it is enough. If none does, a frozen node is not waited for: the client sends the script
+    again.
     """
     scripts = services.scripts
     if scripts.text_of(sha) is not None:
         return scripts.script(sha)
     peers = scripting_peers(services)
     if len(sha) == SHA_BYTES and peers:
-        answers = yield services.questions.ask(peers, SCRIPT, sha, one_is_enough=True)
+        answers = yield services.questions.ask(peers, SCRIPT, sha, patience_ms=READ_PATIENCE_MS, is_complete=one_answer)
         for text in answers.values():
             if text is not None and scripts.load(text) == sha:
                 return scripts.script(sha)
@@ -47,7 +49,9 @@ def find_library(services: Services, sha: bytes) -> Generator[Step, Any, Script]
     functions = services.functions
     text = functions.text_of(sha)
     if text is None:
-        answers = yield services.questions.ask(functions.sharing.reachable(), LIBRARY, sha, one_is_enough=True)
+        answers = yield services.questions.ask(
+            functions.sharing.reachable(), LIBRARY, sha, patience_ms=READ_PATIENCE_MS, is_complete=one_answer
+        )
         text = next((each for each in answers.values() if each is not None and functions.keep(each) == sha), None)
         if text is None:
             raise CommandError(NO_FUNCTION)
