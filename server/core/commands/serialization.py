@@ -22,7 +22,7 @@ from server.core.formats import payload_reader, payload_writer, payloads
 from server.core.formats.payloads import PayloadError, TooLarge, Value
 from server.core.records.draft import Draft
 from server.core.records.kinds import HASH, LIST, NONE, SET, STRING, ZSET
-from server.core.records.slicing import Pace, Slices, collected, each_of, fields_of, in_order, items_of
+from server.core.records.slicing import Pace, Slices, collected, each_of, fields_of, in_order, made_of
 from server.core.records.views import View, unpack_score
 
 _KEY_TYPES = {payloads.SET: SET, payloads.HASH: HASH, payloads.ZSET: ZSET, payloads.LIST: LIST}
@@ -48,10 +48,10 @@ def dump(view: View) -> Slices[bytes]:
         expiries_ms = yield from each_of(_expiry, [each for each in fields if each[2]])
         return (yield from payload_writer.dump_hash(pairs, dict(expiries_ms)))
     if view.key_type == ZSET:
-        ranked = yield from each_of(_scored, (yield from items_of(view)))
+        ranked = yield from made_of(_scored, view)
         return (yield from payload_writer.dump_zset((yield from in_order(ranked))))
     if view.key_type == LIST:
-        return (yield from payload_writer.dump_list((yield from each_of(_payload, (yield from items_of(view))))))
+        return (yield from payload_writer.dump_list((yield from made_of(_payload, view))))
     raise CommandError("ERR the key holds a type of a later version, which this node cannot dump")
 
 

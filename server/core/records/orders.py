@@ -30,7 +30,7 @@ from xxhash import xxh3_64_intdigest
 from server.core.records.differences import Fields, changed_fields
 from server.core.records.draft import Draft
 from server.core.records.kinds import NONE
-from server.core.records.slicing import Slices, each_of, in_order, items_of
+from server.core.records.slicing import Slices, in_order, made_of
 from server.core.records.views import View, unpack_score
 
 Pair = TypeVar("Pair", bound=tuple[Any, bytes])
@@ -61,8 +61,7 @@ class Orders(Generic[Pair]):
         order = self._brought_up(key, view)
         if order is None:
             self.made += 1
-            items = yield from items_of(view)
-            order = yield from in_order((yield from each_of(self._pair_of, items)))
+            order = yield from in_order((yield from made_of(self._pair_of, view)))
             self._forget(key)
             self._keep(key, view, order)
         return order

@@ -72,6 +72,18 @@ def items_of(view: View) -> Slices[list[tuple[bytes, bytes]]]:
     return found
 
 
+def made_of(make: Callable[[tuple[bytes, bytes]], Made], view: View) -> Slices[list[Made]]:
+    """Returns what `make` makes of each live field of a collection and its payload, sorted by field. As `each_of` of all
+    items, but these are dropped chunk by chunk: to free 100,000 of them takes 5 ms, which nothing can divide."""
+    found: list[Made] = []
+    pace = Pace()
+    for chunk in range(view.chunks()):
+        if pace.is_full(view.chunk_size(chunk)):
+            yield
+        found += map(make, view.items_in(chunk))
+    return found
+
+
 def collected(items: Iterable[Item], pace: Pace | None = None) -> Slices[list[Item]]:
     """Returns what an iterator yields."""
     found: list[Item] = []
@@ -85,8 +97,7 @@ def collected(items: Iterable[Item], pace: Pace | None = None) -> Slices[list[It
 
 def fields_of(view: View) -> Slices[list[bytes]]:
     """Returns the live fields of a collection, sorted."""
-    items = yield from items_of(view)
-    return (yield from each_of(_first, items))
+    return (yield from made_of(_first, view))
 
 
 def _first(item: tuple[bytes, bytes]) -> bytes:

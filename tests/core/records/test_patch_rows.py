@@ -143,6 +143,23 @@ def checkpoint(
     return None
 
 
+def change(records: Records, expected: dict[bytes, bytes], step: str, key: bytes, size: int, counter: int) -> bytes:
+    """Writes a record, as the step says, and returns it."""
+    if step in "dn" and size % 5:
+        record = version(counter)
+        patch = make(expected.get(key, b"\0" * 12), record)
+        if patch is None or not records.defer(key, patch):
+            records.put(key, record, records.get(key))
+        if not size % 4:
+            assert (records.stored(key), dict(records.page(b"", END, 10))) == (record, expected | {key: record})
+        return record
+    record = supersede(None, A, counter << 16, b"v" * 100 * size)
+    if step != "p":
+        record = version(counter, 3 if step == "s" else 60)
+    records.put(key, record, records.get(key))
+    return record
+
+
 @given(STEPS, st.sampled_from((0, 2000, 1 << 30)), st.sampled_from((0, 1 << 20)))
 def test_what_was_committed_is_read_whole(
     steps: list[tuple[str, int, int]], rows_bytes_max: int, cache_bytes: int
@@ -174,20 +191,8 @@ def test_what_was_committed_is_read_whole(
                 expected.pop(key, None)
             elif step == "t":
                 records, taken = records_over(store, rows_bytes_max, cache_bytes), None
-            elif step in "dn" and size % 5:
-                record = version(counter)
-                patch = make(expected.get(key, b"\0" * 12), record)
-                if patch is None or not records.defer(key, patch):
-                    records.put(key, record, records.get(key))
-                expected[key] = record
-                if not size % 4:
-                    assert (records.stored(key), dict(records.page(b"", END, 10))) == (record, expected)
             else:
-                record = supersede(None, A, counter << 16, b"v" * 100 * size)
-                if step != "p":
-                    record = version(counter, 3 if step == "s" else 60)
-                records.put(key, record, records.get(key))
-                expected[key] = record
+                expected[key] = change(records, expected, step, key, size, counter)
         store.commit(records.drain_batch())
         check(records, store, expected, bool(size % 3))
     with_rows = {row[2:-4] for row in store.rows()}
