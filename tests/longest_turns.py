@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import redis
 
+from tests.scale.generator import pass_s
 from tests.servers import Served, cpu_s, dyn_cluster, redis_server
 from tests.turn_cases import KINDS, Case, cases, key, words_of
 from tests.turn_probe import Probes, probes
@@ -101,7 +102,7 @@ class Server:
         share = QUIET_CPU if self._probes is None else 40 * QUIET_CPU
         for _ in range(100):
             used_s, begun_s = cpu_s(self._pids), time.perf_counter()
-            time.sleep(0.05)
+            pass_s(0.05)
             if cpu_s(self._pids) - used_s < share * (time.perf_counter() - begun_s):
                 return
 

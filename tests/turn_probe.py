@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.sharedctypes import Synchronized
 
+from tests.scale.generator import pass_s
 from tests.servers import cpu_s
 
 PAUSE_S = 0.0005
@@ -33,7 +34,7 @@ def _probe(port: int, pid: int, worst_ms: Synchronized[float]) -> None:
             connection.recv(64)
             took_s = min(time.perf_counter() - begun_s, cpu_s([pid]) - used_s)
             worst_ms.value = max(worst_ms.value, took_s * 1000)
-            time.sleep(PAUSE_S)
+            pass_s(PAUSE_S)
 
 
 class Probes:

@@ -68,6 +68,10 @@ def _damage(world: World, host: Host) -> None:
     world.client(host).send([b"GET", key])
 
 
+def _checkpoint(world: World, host: Host) -> None:
+    host.running.state.records.folded.overdue[storage_key_of(KEYS[0])] = None
+
+
 def _repair(world: World, host: Host) -> None:
     world.client(host).send([b"DYN.REPAIR", b"START"])
 
@@ -118,6 +122,7 @@ TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "filling samples": _nothing,
     "full repair": _nothing,
     "mending": _damage,
+    "checkpoints": _checkpoint,
     "repair task": _repair,
     "repair drive": _repair,
     "repair job": _repair,
