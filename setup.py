@@ -11,11 +11,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Distribution, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server.build import COMPILED, compiled_sources, fingerprint, is_current
+from server.build import COMPILED, NATIVE, compiled_sources, fingerprint, is_current
 
 TEMPORARY = "build/mypyc"
 
@@ -68,6 +68,7 @@ class CompileBeside(build_ext):
             )
             for extension in extensions:
                 extension.extra_compile_args.append("-w")  # gcc spends half of its time on warnings
+            extensions.append(Extension("dyn_native", [str(NATIVE / "native.c")]))
             self.distribution.ext_modules = extensions
             compilation = CompileSideBySide(self.distribution)
             compilation.build_lib, compilation.build_temp = str(place), TEMPORARY

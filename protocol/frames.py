@@ -22,14 +22,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import hiredis
-from librt.strings import BytesWriter, read_i64_be
+from librt.strings import read_i64_be
 from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
+from protocol.encoding import Item, bulk_header
+from protocol.encoding import encode_blobs as encode_blobs
+from protocol.encoding import encode_lists as encode_lists
+from protocol.encoding import encode_message as encode_message
 from protocol.leftovers import joined
+from protocol.native import native
 from protocol.pieces import PIECE_START, DamagedPiece, MessageAssembly, find_piece, is_sound
-
-Item = bytes | int | str | Sequence[bytes]
 
 _BEFORE_CHECKSUM: Final = b"*2\r\n$8\r\n"
 _BEFORE_CHECKSUM_NUMBER: Final = 0x2A320D0A24380D0A  # the same eight bytes as one number, to compare them at once
@@ -46,94 +49,14 @@ _ZERO: Final = 0x30
 _NINE: Final = 0x39
 _VIEWED_BYTES_MIN: Final = 4 << 10  # of a body: to view it costs less than to copy it
 BODY_BYTES: Final = 64 << 10
-_LARGE_BYTES: Final = 64 << 10  # of an item: it is copied once only, for some objects more
-# The header of an item, behind the line break that ends the item before it.
-_BULK_HEADERS: Final = [b"\r\n$%d\r\n" % length for length in range(1024)]
-_LIST_HEADERS: Final = [b"\r\n*%d" % count for count in range(64)]
 
 
 _NO_ARRAYS: Final = "the body of a frame is not arrays"
+_native_message_at: Final = native("message_at")  # None, or `_message_at` in C: it returns None instead of raising
 
 
 class DamagedFrame(Exception):
     """The bytes are no sound frame, or the frame is too large; the message says which. The connection must be closed."""
-
-
-def encode_message(message: Sequence[Item]) -> bytes:
-    """HOT. A message as RESP. Integers and text become byte strings; raises TypeError for items of other types."""
-    writer = BytesWriter()
-    writer.write(b"*%d" % len(message))
-    _write_items(writer, message)
-    writer.write(_LINE_END)
-    return writer.getvalue()
-
-
-def encode_blobs(head: Sequence[Item], blobs: list[bytes]) -> bytes:
-    """HOT. The same as `encode_message` of `head` and the byte strings behind it, which may be many."""
-    writer = BytesWriter()
-    writer.write(b"*%d" % (len(head) + len(blobs)))
-    _write_items(writer, head)
-    if blobs and len(blobs[-1]) >= _LARGE_BYTES:
-        return b"".join([writer.getvalue(), *_parts_of(blobs), _LINE_END])
-    for blob in blobs:
-        writer.write(_bulk_header(len(blob)))
-        writer.write(blob)
-    writer.write(_LINE_END)
-    return writer.getvalue()
-
-
-def _parts_of(blobs: list[bytes]) -> list[bytes]:
-    """Byte strings with their headers, to be joined: large ones are copied once only."""
-    return [part for blob in blobs for part in (_bulk_header(len(blob)), blob)]
-
-
-def encode_lists(head: Sequence[Item], lists: list[list[bytes]]) -> bytes:
-    """HOT. The same as `encode_message` of `head` and the lists of byte strings behind it, which may be many."""
-    writer = BytesWriter()
-    writer.write(b"*%d" % (len(head) + len(lists)))
-    _write_items(writer, head)
-    if lists and lists[-1] and len(lists[-1][-1]) >= _LARGE_BYTES:
-        rows = [b"".join([b"\r\n*%d" % len(items), *_parts_of(items)]) for items in lists[:-1]]
-        return b"".join([writer.getvalue(), *rows, b"\r\n*%d" % len(lists[-1]), *_parts_of(lists[-1]), _LINE_END])
-    for items in lists:
-        count: i64 = len(items)
-        writer.write(_LIST_HEADERS[count] if count < 64 else b"\r\n*%d" % count)
-        for item in items:
-            writer.write(_bulk_header(len(item)))
-            writer.write(item)
-    writer.write(_LINE_END)
-    return writer.getvalue()
-
-
-def _write_items(writer: BytesWriter, items: Sequence[Item]) -> None:
-    for item in items:
-        if isinstance(item, bytes):
-            value = item
-        elif isinstance(item, (list, tuple)):
-            _write_list(writer, item)
-            continue
-        elif isinstance(item, int) and not isinstance(item, bool):
-            value = str(item).encode()
-        elif isinstance(item, str):
-            value = item.encode()
-        else:
-            raise TypeError(f"a message cannot hold {type(item).__name__}")
-        size: i64 = len(value)
-        writer.write(_bulk_header(size))
-        writer.write(value)
-
-
-def _bulk_header(size: i64) -> bytes:
-    return _BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size
-
-
-def _write_list(writer: BytesWriter, items: Sequence[bytes]) -> None:
-    count: i64 = len(items)
-    writer.write(_LIST_HEADERS[count] if count < 64 else b"\r\n*%d" % count)
-    for item in items:
-        size: i64 = len(item)
-        writer.write(_bulk_header(size))
-        writer.write(item)  # TypeError if it is no byte string
 
 
 def seal(messages: list[bytes], body_bytes: int = BODY_BYTES) -> bytes:
@@ -167,7 +90,7 @@ def seal_small(messages: list[bytes], large_bytes: i64, large: list[bytes], body
 def _add_frame(parts: list[bytes], messages: list[bytes]) -> None:
     body = messages[0] if len(messages) == 1 else b"".join(messages)
     size: i64 = len(body)
-    parts += (_BEFORE_CHECKSUM, xxh3_64_digest(body), _bulk_header(size), body, _LINE_END)
+    parts += (_BEFORE_CHECKSUM, xxh3_64_digest(body), bulk_header(size), body, _LINE_END)
 
 
 def encode_frame(message: Sequence[Item]) -> bytes:
@@ -201,6 +124,8 @@ def _number_at(data: bytes, scan: i64) -> tuple[i64, i64]:
     Raises IndexError if the bytes end before, and ValueError if it is no number.
     """
     number: i64 = data[scan + 1] - _ZERO
+    if number > 9:
+        raise ValueError
     scan += 2
     stop = scan + _SIZE_DIGITS_MAX - 1
     byte: i64 = data[scan]
@@ -247,6 +172,18 @@ def _message_at(data: bytes, start: i64, end: i64) -> tuple[list[Any], i64]:
     if scan > end:
         raise ValueError
     return message, scan
+
+
+def _find_message(data: bytes, start: int, end: int) -> tuple[list[Any], int] | None:
+    """HOT. The same as `_message_at`, but None if there is no message."""
+    if _native_message_at is not None:
+        found: tuple[list[Any], int] | None = _native_message_at(data, start, end)
+        return found
+    try:
+        message, after = _message_at(data, start, end)
+    except (IndexError, ValueError):
+        return None
+    return message, int(after)
 
 
 class FrameReader:
@@ -302,17 +239,17 @@ class FrameReader:
         data = self._data
         if not isinstance(data, bytes):
             data = bytes(data)
-        try:
-            message, after = _message_at(data, self._start, self._body_end)
-        except (IndexError, ValueError):  # the checksum is right, so the sender is no node
+        found = _find_message(data, self._start, self._body_end)
+        if found is None:  # the checksum is right, so the sender is no node
             self._inside = True  # so that all further calls fail here, too
-            raise DamagedFrame(_NO_ARRAYS) from None
+            raise DamagedFrame(_NO_ARRAYS)
+        message, after = found
         if after == self._body_end:
             self._inside = False
-            self._leave(int(after) + 2)
+            self._leave(after + 2)
         else:
             self._inside = True
-            self._start = int(after)
+            self._start = after
         return message
 
     def _assembled(self, parser: hiredis.Reader) -> list[Any]:

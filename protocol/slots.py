@@ -18,12 +18,14 @@ from librt.strings import read_i16_be
 from mypy_extensions import i16, i64
 
 from protocol.databases import INNER_BYTES, MARK
+from protocol.native import native
 
 SLOTS: Final = 16384
 
 _OPEN: Final = 0x7B  # the byte "{"
 _CLOSE: Final = 0x7D  # the byte "}"
 _MASK: Final = SLOTS - 1
+_native_key_slot: Final = native("key_slot")  # None, or in C: -1 if there is a "{"
 _SHORT_BYTES_MAX: Final = 64
 # The CRC of each single byte, two bytes a number: `crc_hqx` is called only for long keys, as a call and its objects cost
 # more than the loop below takes for 20 bytes.
@@ -32,6 +34,9 @@ _CRCS: Final = b"".join([crc_hqx(bytes([byte]), 0).to_bytes(2, "big") for byte i
 
 def key_slot(key: bytes) -> i16:
     """HOT. The slot of an inner key, 0 to 16383."""
+    if _native_key_slot is not None:
+        slot: i64 = _native_key_slot(key)
+        return i16(slot) if slot >= 0 else _slot_of_part(hashed_part(key))
     size: i64 = len(key)
     if size > _SHORT_BYTES_MAX:
         return _slot_of_part(hashed_part(key))

@@ -17,10 +17,11 @@ from sysconfig import get_config_var
 
 ROOT = Path(__file__).parent.parent
 COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-packages
+NATIVE = Path("protocol/c")  # the module in C, `dyn_native` (protocol/native.py)
 # Only modules that every request passes through: each further one makes the build longer and no request faster.
 HOT = (
     *(f"protocol/{name}.py" for name in (
-        "databases", "frames", "leftovers", "requests", "resp", "seals", "slots", "tokens",
+        "databases", "encoding", "frames", "leftovers", "requests", "resp", "seals", "slots", "tokens",
     )),
     *(f"server/core/{name}.py" for name in (
         "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "retries", "storing",
@@ -40,9 +41,9 @@ HOT = (
         "announcements", "asking", "comparison", "exchange_questions", "kinds", "questions", "reader", "record_questions",
     )),
     *(f"server/core/records/{name}.py" for name in (
-        "cache", "contexts", "deaths", "deferred", "draft", "draft_bytes", "entries", "entry_structure", "folds", "joins",
-        "kinds", "numbers", "paging", "patch_rows", "patches", "pending", "positions", "prepared", "records", "siblings",
-        "storage_keys", "structure", "trees", "versions", "views",
+        "cache", "common_case", "contexts", "deaths", "deferred", "draft", "draft_bytes", "entries", "entry_structure",
+        "folds", "joins", "kinds", "numbers", "paging", "patch_rows", "patches", "pending", "positions", "prepared",
+        "records", "siblings", "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
         "digests", "draft_table", "early_retries", "groups", "hedging", "key_reads", "page_answers", "patching",
@@ -71,7 +72,8 @@ def compiled_sources() -> list[str]:
 def fingerprint() -> str:
     """A digest of all sources and of the kind of Python. All: compiled code may hold constants of modules that are not."""
     digest = sha256(str(get_config_var("EXT_SUFFIX")).encode())
-    for path in sorted([*ROOT.glob("protocol/**/*.py"), *ROOT.glob("server/**/*.py")]):
+    sources = [*ROOT.glob("protocol/**/*.py"), *ROOT.glob("server/**/*.py"), *(ROOT / NATIVE).glob("*.[ch]")]
+    for path in sorted(sources):
         content = path.read_bytes()
         digest.update(b"%s %d " % (str(path.relative_to(ROOT)).encode(), len(content)))
         digest.update(content)

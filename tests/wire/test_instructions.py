@@ -19,9 +19,9 @@ from tests.phases import COMMANDS
 BASELINE = {
     "SET -P 1": 74_495,
     "GET -P 1": 49_292,
-    "SET -P 16": 30_077,
+    "SET -P 16": 27_019,
     "GET -P 16": 12_738,
-    "SETs by one pipeline": 23_927,
+    "SETs by one pipeline": 21_444,
     "SETs and GETs by one pipeline": 20_819,
     "SET NX by one pipeline": 72_554,
     "SET NX of one key by one pipeline": 48_145,

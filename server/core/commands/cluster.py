@@ -35,6 +35,7 @@ from server.core.commands.shapes import show, word
 from server.core.commands.slices import next_turn
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.records import versions
+from server.core.records.live_slots import is_uncounted
 from server.core.records.paging import may_have_more
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import DamagedRecord
@@ -111,7 +112,7 @@ def _countkeysinslot(services: Services, sink: Sink, number: int, args: list[byt
         raise CommandError("ERR Invalid slot")
     records = services.state.records
     keys, expiring = records.trees.keys_of(0, slot, slot + 1)
-    if not expiring and not records.is_uncounted(slot, slot + 1):
+    if not expiring and not is_uncounted(records, slot, slot + 1):
         return resp.integer(keys)
 
     def steps() -> Steps:

@@ -142,13 +142,20 @@ def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
     if len(value) > config.value_bytes_max or len(key) > config.key_bytes_max:
         check_sizes(key, value, config)
     group = route.plan.writing.get(sink.write_quorum) or services.writes.group_for(route.plan, sink)
-    storage_key = storage_key_in(slot, key)
-    old = state.records.get(storage_key)
-    try:
-        record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
-    except ForeignDot:
-        record = supersede_anew(state, route.owned, old, value)
-    services.writes.add(group, storage_key, record, old, None, sink, number)
+    records = state.records
+    actor, counter, size = state.actor_for(route.owned), state.clock.next(), len(records.writes)
+    written = records.overwrite(slot, key, actor, counter, value)
+    if written is not None:
+        storage_key, record, old = written
+        services.writes.enter(group, storage_key, record, old, len(records.writes) == size, None, sink, number)
+    else:
+        storage_key = storage_key_in(slot, key)
+        old = records.get(storage_key)
+        try:
+            record = versions.supersede(old, actor, counter, value)
+        except ForeignDot:
+            record = supersede_anew(state, route.owned, old, value)
+        services.writes.add(group, storage_key, record, old, None, sink, number)
     if record[9] > config.clock_entries_max or record[8]:
         services.collection.add_candidate(storage_key, 0)
 

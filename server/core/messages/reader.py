@@ -19,6 +19,7 @@ from typing import Any, Final
 from mypy_extensions import i64
 
 from protocol.bounds import COUNT_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, NUMBER_MAX, TIME_MS_MAX, is_node_id
+from protocol.native import native
 from server.core.records.patches import verify_patch
 from server.core.records.structure import verify
 
@@ -28,6 +29,9 @@ _SLOT_END: Final = 0x40  # greater than the first byte of all storage keys
 CHECKSUM_BYTES: Final = 8
 HEADER_ITEMS: Final = 3  # kind, clock, number
 _SHOWN_BYTES: Final = 40
+_native_sound_pairs: Final = native(
+    "sound_pairs"
+)  # None, or: (pairs, index) -> the first one that is to be looked at here
 
 
 class Malformed(Exception):
@@ -207,6 +211,10 @@ class Reader:
             raise Malformed("a storage key without a record")
         index: i64 = 0
         while index < len(pairs):
+            if _native_sound_pairs is not None:
+                index = _native_sound_pairs(pairs, index)
+                if index >= len(pairs):
+                    break
             key, record = pairs[index], pairs[index + 1]
             index += 2
             if not isinstance(key, bytes) or not is_storage_key(key):

@@ -19,6 +19,8 @@ numbers.py        decimal texts: what was added to numbers
 entry_structure.py  verifies a record of entries
 structure.py      verifies the checksum and the structure of a record
 records.py        the records of this node, as the present turn sees them
+common_case.py    the common case of a merge and of a write, in C
+live_slots.py     which slots may have keys with values
 storage_keys.py   what a record lies under in the store
 store.py          what the core needs of a storage engine within a turn
 listeners.py      the functions that are called for damaged records and for records that cannot be merged

@@ -20,12 +20,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i16, i64
 
-from protocol.databases import EVERY_DATABASE, shown_key
+from protocol.databases import shown_key
 from protocol.slots import SLOTS
 from server.core.records import versions
 from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
+from server.core.records.common_case import Overwritten, common_case
 from server.core.records.deferred import DeferredPatches
 from server.core.records.listeners import RecordListeners
 from server.core.records.paging import PAGE_BYTES, page_of
@@ -86,9 +87,10 @@ class Records:
         self.listeners = RecordListeners()
         self.trees = Trees(leaf_bits)
         self.deferred = DeferredPatches(self.cache, self.pending, self.trees, self.folded)
-        self._uncounted: dict[int, None] = {}  # slots that could not be read when their keys were counted
+        self.uncounted: dict[int, None] = {}  # slots that could not be read when their keys were counted
         self.unreadable: dict[int, None] = {}  # slots with a range that cannot be read (gaps.py)
         self._trees_kept = False  # the store holds a document of the trees; the next write removes it
+        self._common_case = common_case(self.trees, self.cache, patching[0] - 1)
 
     def open(self) -> None:
         """Loads the hash tree and the counts: from the document of a clean stop, else by reading all records once."""
@@ -126,18 +128,12 @@ class Records:
             trees.forget(first_slot, end_slot)
             if end_slot - first_slot == 1:
                 trees.mark_unreadable(first_slot)
-                self._uncounted[first_slot] = None
+                self.uncounted[first_slot] = None
                 self.note_unreadable(first_slot, end_slot)
                 return
             middle = (first_slot + end_slot) // 2
             self.rescan(first_slot, middle)
             self.rescan(middle, end_slot)
-
-    def rescan_uncounted(self) -> None:
-        """Scans the uncounted slots again, because their records may have been mended and committed meanwhile."""
-        uncounted, self._uncounted = self._uncounted, {}
-        for slot in uncounted:
-            self.rescan(slot, slot + 1)
 
     @property
     def live(self) -> int:
@@ -148,25 +144,11 @@ class Records:
         """What all patch rows take."""
         return self.folded.rows_bytes
 
-    def has_live(self, slot: int, database: int = EVERY_DATABASE) -> bool:
-        """Whether some key of the slot, of that database, may have a value here. True if the slot is uncounted."""
-        return bool((self.trees.counts_of(database) or self.trees).live[slot]) or slot in self._uncounted
-
-    def next_live_slot(self, slot: int, end_slot: int, database: int = EVERY_DATABASE) -> int:
-        """Returns the first slot from `slot` on for which `has_live` is true, or `end_slot` if there is none before it."""
-        counts = memoryview((self.trees.counts_of(database) or self.trees).live)[slot:end_slot]
-        found = min(slot + (counts.nbytes - len(counts.tobytes().lstrip(b"\0"))) // counts.itemsize, end_slot)
-        return min([found, *[uncounted for uncounted in self._uncounted if slot <= uncounted < found]])
-
     def note_unreadable(self, first_slot: int, end_slot: int) -> None:
         """Notes slots with a range that cannot be read. It counts as damage the first time."""
         if any(slot not in self.unreadable for slot in range(first_slot, end_slot)):
             self.unreadable |= dict.fromkeys(range(first_slot, end_slot))
             self.damaged += 1
-
-    def is_uncounted(self, first_slot: int, end_slot: int) -> bool:
-        """Whether one of these slots could not be read when its keys were counted."""
-        return any(first_slot <= slot < end_slot for slot in self._uncounted)
 
     def closing_batch(self) -> dict[bytes, bytes | None]:
         """Returns the batch of a clean stop: it holds the hash tree, so that the next `open` need not read all records."""
@@ -238,8 +220,15 @@ class Records:
         records before the damaged one stay merged: to merge them again changes nothing (P3)."""
         cache, writes, trees, prepared = self.cache, self.writes, self.trees, self.prepared
         is_fetched = len(pairs) == 2
+        common = self._common_case if self.replaced is None and not prepared.joins else None
         index: i64 = 0
         while index < len(pairs):
+            if common is not None:
+                index = common.merge(pairs, index, writes)
+                self.changes += common.changed
+                self.keys += common.created
+                if index >= len(pairs):
+                    break
             key, record = pairs[index], pairs[index + 1]
             index += 2
             young = self._young[key[SHARD_BYTE]]
@@ -327,6 +316,16 @@ class Records:
         self.keys += replaced is None
         self.cache.young_bytes += len(record) - (0 if replaced is None else len(replaced))
         return len(self.writes) == size
+
+    def overwrite(self, slot: i16, key: bytes, actor: bytes, counter: int, value: bytes) -> Overwritten | None:
+        """HOT. Does `get`, `versions.supersede` and `put` in one (common_case.py); None if it has to be three."""
+        if self._common_case is None or self.replaced is not None:
+            return None
+        found = self._common_case.overwrite(slot, key, actor, counter, value, self.writes)
+        if found is not None:
+            self.changes += 1
+            self.keys += found[2] is None
+        return found
 
     def defer(self, key: bytes, patch: bytes) -> bool:
         """Stores a patch for the record under a storage key; False if that must be made whole first (deferred.py)."""

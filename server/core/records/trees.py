@@ -24,7 +24,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from struct import Struct, error
-from typing import Final
+from typing import Any, Final
 
 from librt.strings import read_i32_be, read_i64_be, read_i64_le
 from librt.vecs import vec
@@ -32,6 +32,7 @@ from mypy_extensions import i32, i64
 from xxhash import xxh3_64_digest
 
 from protocol.databases import MARK, database_of
+from protocol.native import native
 from protocol.slots import SLOTS
 from server.core.records import versions
 from server.core.records.versions import DEAD, EXPIRING
@@ -48,6 +49,7 @@ _KEY_AT: Final = 6  # where the inner key begins in a storage key
 
 Span = tuple[int, int]  # a range of leaves: start included, end not
 
+_native_shelf: Final = native("Shelf")
 _LITTLE: Final = sys.byteorder == "little"
 _chunk_of = Struct(f"={_CHUNK_LEAVES}q").unpack_from
 _HEADER = Struct(">8sHH")  # checksum of the rest, version, leaf_bits
@@ -246,8 +248,15 @@ class Trees:
             first = _INDEX.unpack_from(document, offset)[0] * _CHUNK_LEAVES
             for index, leaf in enumerate(_chunk_of(document, offset + _INDEX.size)):
                 self.leaves[first + index] = leaf
-        self.counts, self.live, self.expiring = (vec[i32](counts[SLOTS * n : SLOTS * (n + 1)]) for n in range(_COUNTS))
+        for slot in range(SLOTS):  # in place: `Shelf` has their addresses
+            self.counts[slot] = counts[slot]
+            self.live[slot] = counts[SLOTS + slot]
+            self.expiring[slot] = counts[2 * SLOTS + slot]
         return True
+
+    def shelf(self, young: list[dict[bytes, bytes | None]], record_bytes_max: int) -> Any:
+        """Returns what the functions in C change (protocol/c/records.h): leaves and counts, and the cache's shards."""
+        return _native_shelf(young, self.leaves, self.counts, self.live, int(self._shift), record_bytes_max, MARK)
 
     def _restore_databases(self, document: bytes, start: int) -> int:
         """Loads the counts of other databases, which begin at `start`. Returns where they end."""

@@ -26,6 +26,7 @@ from server.core.base.state import State
 from server.core.messages.asking import UNREADABLE
 from server.core.messages.record_questions import COPIES
 from server.core.records import versions
+from server.core.records.live_slots import rescan_uncounted
 from server.core.records.versions import DamagedRecord
 from server.core.repair.exchange_answers import PAGE_BYTES
 from server.core.work.background import BATCH_KEYS, Background
@@ -144,7 +145,7 @@ class Mending:
                 yield self._background.sleep(AGAIN_MS)
         self._running = False
         yield self._background.sleep(0)  # what was mended is committed by then
-        self._state.records.rescan_uncounted()
+        rescan_uncounted(self._state.records)
         return None
 
     def _mend(self, keys: list[bytes]) -> Generator[Step, Any, bool]:

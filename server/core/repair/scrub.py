@@ -25,6 +25,7 @@ from server.core.collection.collection import Collection
 from server.core.messages.record_questions import PAGE, PageAnswer, PageQuestion
 from server.core.records import versions
 from server.core.records.gaps import read_stretch
+from server.core.records.live_slots import rescan_uncounted
 from server.core.records.paging import PAGE_BYTES
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import DamagedRecord
@@ -64,7 +65,7 @@ class Scrub:
 
     def _round(self) -> Generator[Step, Any, None]:
         state = self._state
-        state.records.rescan_uncounted()
+        rescan_uncounted(state.records)
         pages = state.records.keys // BATCH_KEYS + 1
         pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
         self._with_siblings = 0

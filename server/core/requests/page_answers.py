@@ -38,6 +38,7 @@ from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.messages.record_questions import Counting, KeyCount, PageAnswer, PageQuestion
 from server.core.records import versions
+from server.core.records.live_slots import has_live, is_uncounted, next_live_slot
 from server.core.records.paging import PAGE_BYTES, may_have_more
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import PERSISTENT, DamagedRecord
@@ -125,11 +126,11 @@ class _LivePage:
         """
         records = self._state.records
         counts = records.trees.counts
-        first = slot = end = records.next_live_slot(slot, end_slot, self._database)
+        first = slot = end = next_live_slot(records, slot, end_slot, self._database)
         skipped = keys = 0
         while slot < end_slot and skipped < _SKIPPED_KEYS and keys <= EXAMINED_MAX:
             keys += counts[slot]
-            if records.has_live(slot, self._database):
+            if has_live(records, slot, self._database):
                 skipped, end = 0, slot + 1
             else:
                 skipped += counts[slot]
@@ -200,7 +201,7 @@ def key_counts(state: State, asked: Counting) -> list[KeyCount] | None:
     found = []
     for partition in range(partitions):
         first = partition * width
-        if not state.routes[partition].owned or state.records.is_uncounted(first, first + width):
+        if not state.routes[partition].owned or is_uncounted(state.records, first, first + width):
             found.append(UNKNOWN)
             continue
         live, expiring = trees.keys_of(asked.database, first, first + width)

@@ -140,6 +140,20 @@ class Writes(GroupTable[WriteGroup]):
     ) -> None:
         """HOT. Stores `record` here and adds it to `group`. `old` is the record that `Records.get` has just returned."""
         is_repeated = self._state.records.put(key, record, old)
+        self.enter(group, key, record, old, is_repeated, finish, sink, number)
+
+    def enter(
+        self,
+        group: WriteGroup,
+        key: bytes,
+        record: bytes,
+        old: bytes | None,
+        is_repeated: bool,
+        finish: FinishWrite,
+        sink: Sink,
+        number: int,
+    ) -> None:
+        """HOT. Adds `record`, which is stored here, to `group`. `is_repeated`: the batch of the turn had another one."""
         note(self._state, key, record, old, sink, number)
         size_bytes = len(record)
         if size_bytes >= self._own_group_bytes:

@@ -21,6 +21,7 @@ from server.core.messages import record_questions
 from server.core.messages.asking import Question
 from server.core.messages.questions import QUESTIONS
 from server.core.records import versions
+from server.core.records.live_slots import is_uncounted, next_live_slot
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.requests import page_answers
 from server.core.services.services import Services
@@ -183,10 +184,10 @@ def test_slots_of_dead_keys_are_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_slots_that_could_not_be_read_are_not_taken_for_dead() -> None:
     records = make_node(3).state.records
-    records._uncounted = {7: None, 3: None}
-    assert [records.next_live_slot(slot, 16384) for slot in (0, 3, 4, 7, 8)] == [3, 3, 7, 7, 16384]
-    assert records.next_live_slot(0, 3) == 3
-    assert records.is_uncounted(0, 4) and not records.is_uncounted(4, 7)
+    records.uncounted = {7: None, 3: None}
+    assert [next_live_slot(records, slot, 16384) for slot in (0, 3, 4, 7, 8)] == [3, 3, 7, 7, 16384]
+    assert next_live_slot(records, 0, 3) == 3
+    assert is_uncounted(records, 0, 4) and not is_uncounted(records, 4, 7)
 
 
 def test_no_quorum_is_an_error_at_each_question() -> None:

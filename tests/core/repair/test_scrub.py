@@ -9,6 +9,7 @@ import pytest
 from protocol.slots import SLOTS
 from server.core.collection.collection import Collection
 from server.core.messages import record_questions
+from server.core.records.live_slots import is_uncounted
 from server.core.records.records import storage_key_of
 from server.core.records.versions import encode, supersede
 from server.core.repair.scrub import PAUSE_MS_MAX, UNPACED_BYTES_PER_MS, Scrub
@@ -129,11 +130,11 @@ def test_slots_that_could_not_be_counted_are_counted_again() -> None:
     slot = int.from_bytes(stored[:2], "big")
     walk.one.lose_blocks(b"key")
     records.rescan(slot, slot + 1)
-    assert records.is_uncounted(slot, slot + 1)
+    assert is_uncounted(records, slot, slot + 1)
     walk.one.disk.unreadable.clear()
     walk.scrub.start()
     walk.machines.pass_ms(2 * INTERVAL_MS)
-    assert not records.is_uncounted(slot, slot + 1) and not records.unreadable and records.keys == 1
+    assert not is_uncounted(records, slot, slot + 1) and not records.unreadable and records.keys == 1
 
 
 # --- what is dead, and what lies here by mistake
