@@ -128,7 +128,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     computing = Computing(state, background)
     reads, writes, relays = Reads(state, timers), Writes(state), Relays(state)
     questions, waiting = Questions(state, answerers), Waiting(state, relays, timers)
-    clients, scripts = Clients(state, waiting.blocked, timers), Scripts(state)
+    clients, scripts = Clients(state, waiting.blocked, timers), Scripts(state, timers)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
 
