@@ -34,7 +34,7 @@ HOT = (
     *(f"server/core/commands/{name}.py" for name in (
         "conditional_sets", "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions",
         "permits", "shared_drafts", "slices", "spec", "steps", "strings", "transactions/kept_drafts",
-        "transactions/queued_run", "transactions/snapshot", "typed",
+        "transactions/queued_run", "transactions/snapshot", "transactions/unrelayed", "typed",
     )),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "lateness", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (

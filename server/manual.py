@@ -93,31 +93,40 @@ with a quorum do not see that. WATCH needs a version that knows it on all nodes.
 .SS Scripts
 A script whose keys are of one slot runs atomically at their coordinator, as a transaction does: on what a quorum has,
 isolated, and with one batch on every replica for all that it writes. Keys of the slot that the call does not name are read
-as well; then the script begins anew. It may begin anew, too, because another client has written one of its keys. Only its
-last run counts, so a script should not depend on how often it runs. If its keys are of several slots, or if it calls a
-command about all keys (KEYS, SCAN, FLUSHALL, PUBLISH), then with
+as well; then the script begins anew. It may begin anew, too, because it takes long (see below), or because another client
+has written one of its keys. Only its last run counts, so it should not depend on how often it runs. If its keys are of
+several slots, or if it calls a command about all keys (KEYS, SCAN, FLUSHALL, PUBLISH), then with
 .B multi_slots
 =
 .B relaxed
 (the default) each of its commands runs by its own quorum, in order: other clients may write in between, and if it is
-stopped, or its node ends, the commands so far have run. It runs 512 commands at most. With
+stopped, or its node ends, the commands so far have run. With
 .B strict
 the answer is CROSSSLOT. Between MULTI and EXEC a script makes the transaction one over several slots.
 .PP
 All commands of a script are checked for the user who has called it. Blocking commands answer as if they had waited.
 .PP
-A script that takes more than
+A script begins within a turn of its node, while other clients wait. If it takes more than
 .B script_instructions_max
-(each command counts as 1,000), more than
+there (each command counts as 1,000), or more processor time than these should take (8 ms), or if its commands go through a
+large collection, then it begins anew in a thread, of which each node has two, and other clients are served meanwhile.
+Scripts that find no thread free wait for one for
+.B request_timeout_ms
+and are then answered BUSY, as is the 65th that waits. A key of its slot that a script in a thread names late is read then,
+and the script goes on. Over several slots a script goes on in a thread after 16 commands.
+.PP
+While a script runs in a thread, commands that decide by what its keys hold wait for it: all but plain writes and reads.
+Once it has run for 5 s, or for
+.B request_timeout_ms
+if that is less, they are answered BUSY, as in Redis. Reads see what was stored before. A plain write (SET) does not wait:
+the script begins anew, and is answered BUSY after five times. SCRIPT KILL and FUNCTION KILL end what runs in threads of all
+nodes that can be reached, at any time, unless it has written over several slots (UNKILLABLE). A script that has run for
+.B script_ms_max
+is stopped with an error; in Redis it runs until it is killed. (Over several slots the time of its commands does not count.)
+So is one that needs more than
 .B script_memory_bytes_max
-or more processor time than these should take is stopped with an error: other clients of the node wait meanwhile. The limit
-is 40 ms and 0.2 ms more for each command. Of commands that take longer than that seven eighths do not count, until these
-are 60 ms together. On keys of one slot nothing that a stopped script wrote is kept. So BUSY does not occur, and SCRIPT KILL
-and FUNCTION KILL always answer NOTBUSY. A script whose commands go through some 100,000 elements together is stopped, too.
-To sort a sorted set first does not count: that is done in slices before. Matching a pattern, sorting and the like count
-beforehand with what they
-may cost at worst; compiling a text, joining a table and encoding a text as JSON can be stopped in between. In Redis
-such a script runs until it is killed.
+or calls a single function (to match a pattern, to sort a table) that could take longer than the script may. On keys of one
+slot nothing that a stopped script wrote is kept.
 .PP
 Commands of one script, or of one transaction, that change or read single fields of a large collection, or the ends of a
 list, cost no more than for a small one: its record is copied once for some 240 changes. Commands that go through the
@@ -241,7 +250,8 @@ _LIMITS = (
     ("transaction_bytes_max", "commands between MULTI and EXEC, and the keys that a client watches"),
     ("transaction_keys_max", "keys of a transaction of one slot, and keys that a client watches, in number"),
     ("clients_max", "connections of a node, in number"),
-    ("script_instructions_max", "what a script computes, in instructions of Lua; a command counts as 1,000"),
+    ("script_instructions_max", "what a script computes before it goes on in a thread, in instructions of Lua"),
+    ("script_ms_max", "time that a script in a thread takes, in milliseconds"),
     ("script_memory_bytes_max", "memory of a script, with its garbage"),
     ("libraries_bytes_max", "the texts of all libraries of functions"),
     ("scripts_bytes_max", "texts of scripts that a node keeps: past it those used longest ago are forgotten"),

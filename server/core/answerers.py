@@ -67,6 +67,7 @@ def _about_scripts(services: Services) -> dict[bytes, Answerer]:
         answered_by(scripts.SCRIPT, lambda sha: services.scripts.text_of(sha)),
         answered_by(scripts.SCRIPTS, lambda shas: known_here(services, shas)),
         answered_by(scripts.SCRIPTFLUSH, lambda _: flush_here(services)),
+        answered_by(scripts.SCRIPTKILL, lambda functions: services.scripts.workers.kill(functions)),
         answered_by(LIBRARY, lambda sha: services.functions.text_of(sha)),
         answered_by(LIBKNOWN, lambda _: True),
     ])  # fmt: skip

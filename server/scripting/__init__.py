@@ -1,6 +1,7 @@
 """Scripts: the interpreter of Lua, and what it may reach.
 
 runtime.py        one interpreter; a run, its budget and its memory
+workers.py        threads for long scripts, with an interpreter each
 tail_calls.py     keeps the lines of errors
 numbers.py        what the Lua libraries ask Python for
 lua/sandbox.lua   the room in which scripts run, and the library `redis`

@@ -27,6 +27,7 @@ from server.core.scripts.engine import (
     HOST,
     MEMORY,
     TIME,
+    WHOLE,
     Call,
     Function,
     Limits,
@@ -43,7 +44,7 @@ _PARTS: Final = ("functions", "random", "replies", "texts")  # of the sandbox, i
 _SCRIPTS_MAX: Final = 2048  # compiled scripts that are kept
 _COLLECT_BYTES: Final = 4 << 20  # beyond this the garbage is collected before a script
 _HEADROOM_BYTES: Final = 1 << 20  # that a result of a callback leaves
-_REASONS: Final = {b"budget": BUDGET, b"time": TIME, b"memory": MEMORY, b"host": HOST}
+_REASONS: Final = {b"budget": BUDGET, b"whole": WHOLE, b"time": TIME, b"memory": MEMORY, b"host": HOST}
 VERSION: Final = (b"7.0.15", 0x0007000F)
 
 
@@ -66,7 +67,8 @@ def _no_call(args: list[bytes], resp3: bool) -> bytes:
 class Runtime:
     """An interpreter. It runs one script at a time, and is not for use by several threads.
 
-    `clock` shows the seconds of processor time that its thread has used. It must not raise.
+    `clock` shows the seconds of processor time that its thread has used; that of a worker shows zero, and infinity once the
+    run is to end. It must not raise.
     """
 
     def __init__(self, memory_bytes_max: int, clock: Callable[[], float] = time.thread_time) -> None:
@@ -178,7 +180,7 @@ class Runtime:
         else:
             self.compile(sha, text)
         key_table, arg_table = self._lua.table_from(keys), self._lua.table_from(args)
-        spends = limits.instructions_max, limits.whole_max, resp3, limits.seed
+        spends = not limits.in_worker and limits.instructions_max, limits.whole_max, resp3, limits.seed
         reply = self._finished(
             lambda: (
                 self._api.call(sha, key_table, arg_table, *spends, function)

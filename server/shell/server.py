@@ -7,6 +7,7 @@ listening.py   the ports: certificates.py, handshakes.py, tls_transport.py
 metrics.py     the port for monitoring: metric_families.py
 ticks.py       the timer, and what is checked once a second: disk.py, reports.py, facts.py, service_manager.py
 turn.py        the end of a turn: durability.py, turn_sender.py
+script_threads.py  the threads of long scripts
 node_run.py    the status with which the server ends
 """
 
@@ -39,6 +40,7 @@ from server.shell.node_run import RESTART, NodeRun
 from server.shell.peers import LINGER_S, Peers
 from server.shell.reports import Reports
 from server.shell.rewriting import KeyWatch
+from server.shell.script_threads import ScriptThreads
 from server.shell.secret_file import SecretSource, SecretWatch
 from server.shell.service_manager import READY, STOPPING
 from server.shell.ticks import Ticks
@@ -76,6 +78,7 @@ class Server:
         self._clients = clients = Clients(context, peers, Handshakes(context, context.certificates))
         self._listening = Listening(self._clients)
         self._metrics = metrics_of(NodeCollector(context.services, self._clients, engine.stats))
+        self._scripts = ScriptThreads(context)
         self.finding = Finding(node, seeds, context.schedule_turn, context.certificates)
         self._durability = Durability(
             engine, node.services.latencies, config.fsync, loop, TurnSender(self._clients, self._peers).deliver,
@@ -187,6 +190,7 @@ class Server:
         self._peers.close_when_sent()
         self._ticks.stop()
         self.node_run.has_ended = True
+        self._scripts.close()
         if not self._disk.close() or self.node_run.has_failed:
             self._durability.abandon()
         else:

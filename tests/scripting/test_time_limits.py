@@ -1,4 +1,4 @@
-"""The limit of a script's time, which each command adds to: with a clock that shows what a test says."""
+"""The limit of a script's time within a turn, with a clock that shows what a test says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from server.core.scripts.engine import TIME, Stopped
+from server.core.scripts.engine import BUDGET, TIME, Stopped
 from tests.scripting.running import Scripts
 
 
@@ -29,54 +29,30 @@ class Ticking:
         return b"+OK\r\n"
 
 
-@pytest.mark.parametrize("command_us", [0, 50, 150, 200])
-def test_more_than_a_thousand_commands_are_within_the_budget_of_a_slow_machine(command_us: int) -> None:
-    """A command of 150 microseconds: a machine that is three times slower than those we know."""
+@pytest.mark.parametrize("command_ms", [0.05, 0.5, 3, 30])
+def test_a_script_and_its_commands_hold_up_others_for_so_long_at_most(command_ms: float) -> None:
     clock = Ticking()
-    clock.command_s = command_us / 1e6
-    scripts = Scripts(clock=clock)
-    text = "for i = 1, 1500 do redis.call('GET', 'k') end return 1"
-    assert scripts.run(text, call=clock.command, limits=scripts.limits(2_000_000, 2_000_000)) == b":1\r\n"
-
-
-def test_commands_that_take_long_stop_a_script_as_soon_as_their_time_is_over() -> None:
-    clock = Ticking()
-    clock.command_s = 0.010
+    clock.command_s = command_ms / 1000
     scripts = Scripts(clock=clock)
     with pytest.raises(Stopped) as stopped:
         scripts.run(
             "while true do pcall(redis.call, 'SORT', 'k') end",
             call=clock.command,
-            limits=scripts.limits(2_000_000, 2_000_000),
+            limits=scripts.limits(400_000, 400_000),
         )
-    assert stopped.value.args[0] == TIME
-    assert clock.now_s == pytest.approx(100 + 11 * clock.command_s), "40 ms, 60 ms of commands, and 0.2 ms for each"
-
-
-@pytest.mark.parametrize("command_ms", [0.5, 3, 20])
-def test_commands_on_large_keys_hold_up_others_for_so_long_at_most(command_ms: float) -> None:
-    clock = Ticking()
-    clock.command_s = command_ms / 1000
-    scripts = Scripts(clock=clock)
-    with pytest.raises(Stopped):
-        scripts.run(
-            "while true do pcall(redis.call, 'LRANGE', 'k', 0, -1) end",
-            call=clock.command,
-            limits=scripts.limits(2_000_000, 2_000_000),
-        )
-    spent_s = clock.now_s - 100
-    assert 0.1 <= spent_s <= 0.1 + 0.2 * spent_s / command_ms + clock.command_s
+    assert stopped.value.args[0] in (BUDGET, TIME)
+    assert clock.now_s - 100 <= 0.0081 + clock.command_s, "no command begins after 8 ms"
 
 
 def test_one_long_command_on_a_slow_machine_is_no_reason_to_stop() -> None:
     clock = Ticking()
     clock.command_s = 0.080
     scripts = Scripts(clock=clock)
-    limits = scripts.limits(2_000_000, 2_000_000)
+    limits = scripts.limits(400_000, 400_000)
     assert scripts.run("redis.call('ZUNIONSTORE', 'k') return 1", call=clock.command, limits=limits) == b":1\r\n"
 
 
-def test_time_without_commands_is_not_given_for_those_of_another_run() -> None:
+def test_a_run_has_the_time_of_no_other_run() -> None:
     clock = Ticking()
     scripts = Scripts(clock=clock)
     limits = scripts.limits(2_000_000, 2_000_000)

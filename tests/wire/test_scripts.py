@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from tests.wire.cluster import WireCluster, wait_for
+from tests.wire.cluster import Client, WireCluster, wait_for
 
 ADD = "local n = tonumber(redis.call('get', KEYS[1]) or '0') redis.call('set', KEYS[1], n + ARGV[1]) return n + ARGV[1]"
 LIMIT = """
@@ -118,18 +118,54 @@ def test_no_increment_of_concurrent_scripts_is_lost(cluster: WireCluster) -> Non
     assert cluster.nodes[0].client().get("lua:sum") == b"300"
 
 
-def test_an_endless_script_is_stopped_and_others_are_served(cluster: WireCluster) -> None:
-    client = cluster.nodes[0].client()
+def test_an_endless_script_is_killed_through_any_node_and_others_are_served(cluster: WireCluster) -> None:
+    client, *others = _clients(cluster)
     for key in ("lua:e1", "lua:e2", "lua:e3"):
-        with pytest.raises(redis.ResponseError, match=r"the script was stopped.*Nothing that it wrote was kept"):
-            client.eval("redis.call('set', KEYS[1], 1) while true do pcall(redis.call, 'ping') end", 1, key)
+        ended = threading.Event()
+
+        def run(key: str = key, ended: threading.Event = ended) -> None:
+            with pytest.raises(redis.ResponseError, match="killed by user with SCRIPT KILL"):
+                cluster.nodes[0].client(timeout_s=60).eval("redis.call('set', KEYS[1], 1) while true do end", 1, key)
+            ended.set()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_for(lambda: _kills(others[0]), "the script runs, and is killed")
+        thread.join()
+        assert ended.is_set()
         assert client.get(key) is None
+    assert client.eval("redis.call('set', KEYS[1], 1) for i = 1, 1e7 do end return redis.call('get', KEYS[1])", 1, key)
+
+
+def test_what_is_too_much_for_a_script_is_an_error(cluster: WireCluster) -> None:
+    client = cluster.nodes[0].client()
     with pytest.raises(redis.ResponseError, match="script_memory_bytes_max"):
         client.eval("local s = string.rep('x', 1e6) return " + " .. ".join(["s"] * 40), 0)
     with pytest.raises(redis.ResponseError, match="1048576 bytes at most"):
         client.script_load("return 1 --" + "x" * (1 << 20))
     with pytest.raises(redis.ResponseError, match="NOTBUSY"):
         client.script_kill()
+
+
+def _kills(client: Client) -> bool:
+    """Whether there is a script to kill."""
+    try:
+        client.script_kill()
+    except redis.ResponseError as error:
+        assert str(error).startswith("NOTBUSY")
+        return False
+    return True
+
+
+def test_thousands_of_commands_over_many_slots_and_of_late_keys(cluster: WireCluster) -> None:
+    for each in _clients(cluster):
+        each.config_set("script_ms_max", 60_000)  # for a machine that is busy with other tests
+    client = cluster.nodes[0].client(timeout_s=60)
+    text = "for i = 1, 300 do redis.call('incr', ARGV[1] .. i) end return redis.call('get', ARGV[1] .. 300)"
+    assert client.eval(text, 0, "lua:many") == b"1"
+    late = "for i = 1, 100 do redis.call('incr', KEYS[1] .. i) end return redis.call('get', KEYS[1] .. 100)"
+    assert client.eval(late, 1, "{lua:late}") == b"1"
+    assert client.exists(*[f"lua:many{number}" for number in range(1, 301)]) == 300
 
 
 def test_pipelined_scripts_of_a_key_run_in_order(cluster: WireCluster) -> None:

@@ -47,7 +47,7 @@ LIVE = frozenset((
     "peer_input_bytes_max", "peer_buffer_bytes_max", "peer_backlog_bytes_max", "unconfirmed_bytes_max",
     "relay_silence_ms", "relay_retry_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
     "users_max", "user_rules_max", "users_bytes_max",
-    "script_instructions_max", "scripts_bytes_max", "libraries_bytes_max",
+    "script_instructions_max", "script_ms_max", "scripts_bytes_max", "libraries_bytes_max",
     "slowlog_slower_than_us", "slowlog_entries_max", "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
     "protected_mode", "flushall", "flushdb", "notify_keyspace_events", "requirepass",
 ))  # fmt: skip
@@ -191,7 +191,8 @@ class Config:
     users_bytes_max: int = 1 << 20  # the rules of all users together, which every node keeps, and gossip carries
 
     # Scripts
-    script_instructions_max: int = 2_000_000  # instructions of Lua in one run, some 25 ms; a command counts as 1000
+    script_instructions_max: int = 400_000  # instructions of Lua within a turn, some 5 ms; a command counts as 1000
+    script_ms_max: int = 10_000  # a script that takes longer goes on in a thread, for so long
     script_memory_bytes_max: int = 32 << 20  # memory of one run of a script, with the garbage that it makes
     scripts_bytes_max: int = 32 << 20  # texts of scripts that are kept; past it those used longest ago are forgotten
     libraries_bytes_max: int = 2 << 20  # texts of all libraries of functions, which every node keeps

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from server.core.base.errors import ErrorReply
+
 Waiters = deque[Callable[[], None]]
 
 
@@ -19,6 +21,7 @@ class Holds:
 
     def __init__(self) -> None:
         self._waiters: dict[bytes, Waiters] = {}  # storage key -> who waits
+        self._refusals: dict[bytes, ErrorReply] = {}  # storage key -> what those hear who would wait
 
     def is_held(self, storage_key: bytes) -> bool:
         """HOT. Whether a command holds the key."""
@@ -41,8 +44,22 @@ class Holds:
             self._waiters[storage_key] = waiters
         return former
 
+    def refuse(self, storage_key: bytes, reply: ErrorReply) -> None:
+        """Its holder takes too long: until the key is released those who would wait get this reply. Those who wait look
+        again now."""
+        if storage_key in self._waiters:
+            self._refusals[storage_key] = reply
+            waiters, self._waiters[storage_key] = self._waiters[storage_key], deque()
+            while waiters:
+                waiters.popleft()()
+
+    def refusal(self, storage_key: bytes) -> ErrorReply | None:
+        """What those hear who would wait for the key; None: they may wait."""
+        return self._refusals.get(storage_key)
+
     def release(self, storage_key: bytes) -> None:
         """Ends it. Those who wait go on, in their order; if one of them holds the key, the others wait for it."""
+        self._refusals.pop(storage_key, None)
         waiters = self._waiters.pop(storage_key)
         while waiters:
             waiters.popleft()()

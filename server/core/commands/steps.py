@@ -68,11 +68,15 @@ class KeyRead(Sink):
             self.read_ended(error.reply)
 
     def waits(self) -> bool:
-        """Whether a command holds the key, so that the read begins when that is over."""
+        """Whether a command holds the key, so that the read begins when that is over; or is refused, if that takes long."""
         holds = self.services.state.holds
         if not holds.is_held(self.storage_key):
             return False
-        holds.wait(self.storage_key, self.start)
+        refusal = holds.refusal(self.storage_key)
+        if refusal is not None:
+            self.read_ended(refusal)
+        else:
+            holds.wait(self.storage_key, self.start)
         return True
 
     def found(self, record: bytes | None) -> None:

@@ -1,5 +1,6 @@
 """The questions by which nodes share scripts: SCRIPT asks for the text of one, SCRIPTS which of some are known,
-SCRIPTFLUSH that all be forgotten. Only nodes that have announced the capability `scripts` are asked."""
+SCRIPTFLUSH that all be forgotten, SCRIPTKILL that long ones be ended. Only nodes that have announced the capability
+`scripts` are asked. Those of an earlier version give no answer to SCRIPTKILL: they run no long scripts."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from server.core.messages.reader import Malformed, Reader
 
 _SHA_BYTES: Final = 40
 _TEXT_BYTES_MAX: Final = 64 << 20
+_FUNCTIONS: Final = b"functions"
+_SCRIPTS: Final = b"scripts"
+KILL_OUTCOMES: Final = (b"none", b"other", b"unkillable", b"killed")  # the later one tells more
 
 
 def _sha(items: Reader) -> bytes:
@@ -38,4 +42,11 @@ SCRIPTS: Final[Question[list[bytes], bytes]] = Question(
 SCRIPTFLUSH: Final[Question[None, bool]] = Question(
     b"SCRIPTFLUSH", lambda _: [], lambda items: None, write_done, read_done
 )
-ALL: Final = (SCRIPT, SCRIPTS, SCRIPTFLUSH)
+SCRIPTKILL: Final[Question[bool, bytes]] = Question(
+    b"SCRIPTKILL",
+    lambda functions: [_FUNCTIONS if functions else _SCRIPTS],
+    lambda items: items.word((_FUNCTIONS, _SCRIPTS)) == _FUNCTIONS,
+    lambda outcome: [outcome],
+    lambda items, asked: items.word(KILL_OUTCOMES),
+)
+ALL: Final = (SCRIPT, SCRIPTS, SCRIPTFLUSH, SCRIPTKILL)

@@ -1,8 +1,9 @@
 """What the core asks of an engine for scripts. server/scripting/ has the engine, which runs Lua; tests may have another.
 
 Theory. A script is a function of its keys, its arguments and the replies of its commands: it sees no clock but by a
-command, and its random numbers begin with a seed. So a run that was stopped can begin again and does the same. A run has a
-budget; the engine stops a script that spends it, and then nothing the script did counts.
+command, and its random numbers begin with a seed. So a run that was stopped can begin again and does the same. A run within
+a turn has a budget of some milliseconds; the engine stops a script that spends it. Then nothing the script did counts,
+and it begins anew in a worker (workers.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ BUDGET: Final = "budget"
 TIME: Final = "time"
 MEMORY: Final = "memory"
 HOST: Final = "host"
+WHOLE: Final = "whole"  # one function that cannot be stopped could cost more than a run in a worker may
 # The flags of scripts (https://redis.io/docs/latest/develop/interact/programmability/lua-api/#script_flags).
 NO_WRITES: Final = "no-writes"
 ALLOW_OOM: Final = "allow-oom"
@@ -54,10 +56,11 @@ class Stopped(Exception):
 class Limits(NamedTuple):
     """What a run may spend, and how it reaches what is no command.
 
-    `instructions_max`: instructions of the interpreter, one command counting as 1,000; the limit of processor time is
-    several times what these and the commands should take. `whole_max`: what one function that
-    cannot be stopped may cost, in the same unit. `seed` starts the random numbers of the run. `log` gets a level (0 debug
-    to 3 warning) and a text; `may_run` says whether the user may run a command, None if there is no such command.
+    `instructions_max`: instructions of the interpreter, one command counting as 1,000. The processor time of the run and
+    its commands is limited to twice what so many simple instructions take on a fast machine. `whole_max`: what one function
+    that cannot be stopped may cost, in the same unit. `seed` starts the random numbers of the run. `log` gets a level (0
+    debug to 3 warning) and a text; `may_run` says whether the user may run a command, None if there is no such command.
+    `in_worker`: nobody waits for the thread of this run. It has no budget, and ends once its clock shows infinity.
     """
 
     instructions_max: float
@@ -65,6 +68,7 @@ class Limits(NamedTuple):
     seed: int
     log: Callable[[int, bytes], None]
     may_run: Callable[[list[bytes]], bool | None]
+    in_worker: bool = False
 
 
 class ScriptEngine(Protocol):

@@ -130,7 +130,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     background = Background(state, timers, Pace(state.config, (reads.quorum_times, writes.quorum_times, relays.times)))
     computing = Computing(state, background)
     questions, waiting = Questions(state, answerers), Waiting(state, relays, timers)
-    clients, scripts = ClientSessions(state, waiting.blocked, timers), Scripts(state)
+    clients, scripts = ClientSessions(state, waiting.blocked, timers), Scripts(state, timers)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
 

@@ -22,6 +22,7 @@ from server.core.services.scripts import Scripts
 from server.core.services.sharing import Sharing
 
 _DOCUMENT: Final = b"libraries"
+_LOAD_INSTRUCTIONS_MAX: Final = 2_000_000  # of a text that is loaded, which happens within a turn
 _OTHERS_MAX: Final = 16  # texts that are kept although no library has them now
 
 
@@ -69,10 +70,8 @@ class Functions:
 
     def registered(self, text: bytes) -> Library:
         """Runs the text of a library to see what it registers. Raises ScriptError, Stopped, CommandError."""
-        config, library = self._state.config, library_of(text, [])
-        limits = Limits(
-            config.script_instructions_max, config.script_instructions_max, 0, self._scripts.log, lambda args: None
-        )
+        library = library_of(text, [])
+        limits = Limits(_LOAD_INSTRUCTIONS_MAX, _LOAD_INSTRUCTIONS_MAX, 0, self._scripts.log, lambda args: None)
         functions = self._scripts.engine().load(library.sha, library_body(text), limits)
         return library._replace(functions=tuple(sorted(functions, key=lambda each: each.name)))
 

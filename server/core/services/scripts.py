@@ -18,6 +18,8 @@ from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.scripts.engine import ScriptEngine, ScriptError
 from server.core.scripts.shebang import Script, script_in
+from server.core.services.script_workers import ScriptWorkers
+from server.core.work.timers import Timers
 
 SHA_BYTES: Final = 40
 SCRIPT_BYTES_MAX: Final = 1 << 20  # compiling more would hold up the turn: a megabyte takes some 50 ms
@@ -28,8 +30,9 @@ _NO_ENGINE: Final = "ERR this node has no engine for scripts"
 class Scripts:
     """The scripts of a node by SHA1. The shell sets `make_engine`; without it there are no scripts."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, timers: Timers) -> None:
         self._state = state
+        self.workers = ScriptWorkers(state, timers)
         self._texts: dict[bytes, bytes] = {}  # the last used ones at the end
         self.size_bytes = 0
         self._parsed: dict[bytes, Script] = {}

@@ -10,10 +10,13 @@
 -- a hook, which every coroutine gets, too. Functions in C count none, so those whose work does not grow with the length of
 -- their arguments only (patterns, string.rep, table.sort) tell `charge` beforehand what they may cost (texts.lua). What is left are many
 -- instructions that are each linear in something large (a string of 1 MB, a table of 100,000): so a run has a limit of
--- processor time as well. The hook looks at the clock, more often once a script has much in its memory. The limit grows with
--- each command by what an ordinary one takes on a slow machine, so that it does not stop who runs many there. Of commands
--- that take longer a part counts, so that a script may use some; but together they get LONG_S at most, since nobody else is
--- served meanwhile. The host gives the clock, which counts this thread alone: the engine of the storage works in others.
+-- processor time as well, for itself and its commands, since nobody else is served meanwhile. The hook looks at the clock,
+-- more often once a script has much in its memory. The host gives the clock, which counts this thread alone: the engine of
+-- the storage works in others.
+--
+-- In a worker (scripting/workers.py) a run has no such limits, and its clock shows infinity once it is to end. A look at that
+-- needs the interpreter of Python, which the event loop may be using: it waits up to 5 ms for it. So the hook looks each
+-- LOOK_S of processor time, by a clock of C.
 --
 -- Source: redis 7.0 script_lua.c, eval.c.
 local py_call, py_sha1, py_log, py_acl, clock, libraries, constants, makers = ...
@@ -23,28 +26,28 @@ local raw_pcall, raw_xpcall, raw_load, raw_error = pcall, xpcall, load, error
 local raw_resume, raw_create, running = coroutine.resume, coroutine.create, coroutine.running
 local raw_next, raw_pairs, raw_ipairs, raw_setmetatable, raw_getmetatable = next, pairs, ipairs, setmetatable, getmetatable
 local raw_rawset, setfenv, type, tostring, tonumber, select, unpack = rawset, setfenv, type, tostring, tonumber, select, unpack
-local collect = collectgarbage
+local collect, process_clock = collectgarbage, os.clock
 local format, byte, sub, gsub, len, find = string.format, string.byte, string.sub, string.gsub, string.len, string.find
-local concat, min, max = table.concat, math.min, math.max
+local concat = table.concat
 
 local HOOK_INSTRUCTIONS = 250
 local DENSE_INSTRUCTIONS = 20 -- between two looks at the clock, once there is something large to work on
 local LARGE_KB = 1024
+local WORKER_INSTRUCTIONS, WORKER_DENSE_INSTRUCTIONS = 2500, 250 -- the same in a worker
+local LOOK_S = 0.005 -- processor time between two looks of a worker at its own clock
 local COMMAND_COST = 1000
 local INSTRUCTIONS_PER_S = 5e7 -- half of what simple instructions reach on a slow machine
-local COMMAND_S = 200e-6 -- what a command adds to the limit of time, for what it costs here and there on a slow machine
-local LONG_SHARE = 1 / 8 -- of the time that commands take beyond that counts: those on large collections take milliseconds
-local LONG_S = 60e-3 -- once so much of it did not count, all counts: other clients wait meanwhile
 local COPIED_BYTES = 8 -- that a function in C changes or digests in the time of one instruction
 local COMPILED_COST = 8 -- of a byte of a text that is compiled
 local PIECE_BYTES = 4096 -- what is compiled between two looks at the clock
+local NO_LIMIT = 1e300 -- of instructions; infinity stands for compiling
 local STOP = {}
-local stopped = nil -- why the script must end: 'budget', 'time', 'memory' or 'host'
+local stopped = nil -- why the script must end: 'budget', 'whole', 'time', 'memory' or 'host'
 local spent, budget = 0, math.huge
 local allowance = math.huge -- what one function in C may cost
-local ends_at = math.huge -- what the clock may show; each command adds to it
-local long_left = 0 -- how much time of long commands need not count
-local in_command = 0 -- looks at the clock that a command may pass, as it has not added its own time yet
+local ends_at = math.huge -- what the clock may show
+local next_look = nil -- in a worker: what the clock of C shows at the next look
+local sparse, dense = HOOK_INSTRUCTIONS, DENSE_INSTRUCTIONS -- instructions between two calls of the hook
 
 local function stop(reason)
     stopped = stopped or reason
@@ -89,14 +92,17 @@ end
 
 -- What a function in C is about to cost. It cannot be stopped, so the host must be able to wait for it.
 local function charge_whole(cost)
-    if cost > allowance then stop('budget') end
+    if cost > allowance then stop('whole') end
     charge(cost)
 end
 
 local function check_time()
-    if in_command > 0 then
-        in_command = in_command - 1 -- an error may have ended the command, so this is no mere flag
-    elseif clock() > ends_at then stop('time') end
+    if next_look then
+        local now = process_clock()
+        if now < next_look then return end
+        next_look = now + LOOK_S
+    end
+    if clock() > ends_at then stop('time') end
 end
 
 local is_inside = false -- the script itself runs: only then may the hook raise an error
@@ -106,13 +112,13 @@ local on_count
 
 local function look_more_often()
     is_dense = true
-    debug_sethook(on_count, '', DENSE_INSTRUCTIONS)
+    debug_sethook(on_count, '', dense)
 end
 
 function on_count()
     if not is_inside then return end
     if not is_dense and collect('count') - base_kb > LARGE_KB then look_more_often() end
-    charge(is_dense and DENSE_INSTRUCTIONS or HOOK_INSTRUCTIONS)
+    charge(is_dense and dense or sparse)
     check_time()
 end
 
@@ -260,7 +266,7 @@ local co = copy(coroutine)
 function co.create(body)
     charge(100)
     local thread = raw_create(body)
-    debug_sethook(thread, on_count, '', is_dense and DENSE_INSTRUCTIONS or HOOK_INSTRUCTIONS)
+    debug_sethook(thread, on_count, '', is_dense and dense or sparse)
     return thread
 end
 
@@ -316,16 +322,9 @@ local function run_command(...)
     local words, count = arguments(...)
     if not words then return { err = count } end
     charge(count * 10)
-    in_command = 2
-    local begun = clock()
+    if not next_look and clock() > ends_at then stop('time') end
     local reply = py_call(speaks_resp3, unpack(words, 1, count))
     if not reply then stop('host') end
-    local now = clock()
-    local uncounted = min(max(now - begun - COMMAND_S, 0) * (1 - LONG_SHARE), long_left)
-    long_left = long_left - uncounted
-    ends_at = ends_at + COMMAND_S + uncounted
-    in_command = 0
-    if now > ends_at then stop('time') end
     if len(reply) > 1024 then charge(len(reply) / 16) end
     return (decode(reply, 1))
 end
@@ -445,14 +444,19 @@ local function on_error(problem)
     return { err = problem.err, source = source, line = line }
 end
 
+-- `limit`: instructions; false in a worker, which has none.
 local function begin(limit, whole, resp3, start, values)
-    stopped, spent, budget, allowance = nil, 0, limit, whole
-    ends_at, in_command, long_left = clock() + limit / INSTRUCTIONS_PER_S, 0, LONG_S
+    stopped, spent, budget, allowance = nil, 0, limit or NO_LIMIT, whole
+    if limit then
+        ends_at, next_look, sparse, dense = clock() + limit / INSTRUCTIONS_PER_S, nil, HOOK_INSTRUCTIONS, DENSE_INSTRUCTIONS
+    else
+        ends_at, next_look, sparse, dense = 0, 0, WORKER_INSTRUCTIONS, WORKER_DENSE_INSTRUCTIONS
+    end
     shows_resp3, speaks_resp3 = resp3, false
     set_protocols(shows_resp3, speaks_resp3)
     seed(start)
     base_kb, is_dense = collect('count'), false
-    debug_sethook(on_count, '', HOOK_INSTRUCTIONS)
+    debug_sethook(on_count, '', sparse)
     for index = 1, #values do
         if not is_dense and len(values[index]) > LARGE_KB * 64 then look_more_often() end
     end

@@ -14,8 +14,8 @@ from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.containers import container
 from server.core.commands.glob import glob_of
+from server.core.commands.scripting.kill import kill
 from server.core.commands.scripting.run import why_stopped
-from server.core.commands.scripting.script_command import NOTBUSY
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 from server.core.formats import payload_reader, payload_writer
@@ -23,6 +23,7 @@ from server.core.formats.payloads import PayloadError, TooLarge
 from server.core.messages.libraries import LIBKNOWN
 from server.core.scripts.engine import FLAGS, Function, ScriptError, Stopped
 from server.core.scripts.library import Library, check_limits, library_name
+from server.core.services.script_workers import LongScript
 from server.core.services.scripts import SCRIPT_BYTES_MAX
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
@@ -199,16 +200,27 @@ def _dump(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 
 def _stats(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """FUNCTION STATS. No function runs while another command does (run.py)."""
+    """FUNCTION STATS: the function that this node runs for the longest time, if some run for long."""
     libraries, resp3 = services.functions.all(), sink.resp3
     functions = sum([len(each.functions) for each in libraries.values()])
     counts = {"libraries_count": resp.integer(len(libraries)), "functions_count": resp.integer(functions)}
-    return named({"running_script": resp.null(resp3), "engines": named({"LUA": named(counts, resp3)}, resp3)}, resp3)
+    running = next((each for each in services.scripts.workers.running if each.program.function), None)
+    shown = resp.null(resp3) if running is None else _running(running, services.state.now_ms, resp3)
+    return named({"running_script": shown, "engines": named({"LUA": named(counts, resp3)}, resp3)}, resp3)
 
 
-def _kill(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _running(script: LongScript, now_ms: int, resp3: bool) -> bytes:
+    about = {
+        "name": resp.bulk(script.program.function),
+        "command": resp.array([resp.bulk(word) for word in script.words]),
+        "duration_ms": resp.integer(now_ms - script.since_ms),
+    }
+    return named(about, resp3)
+
+
+def _kill(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """FUNCTION KILL."""
-    raise CommandError(NOTBUSY)
+    services.run_steps(kill(services, functions=True), sink, number)
 
 
 _WRITES: Final = "write noscript"
@@ -230,7 +242,7 @@ FUNCTION = container(
             complexity="O(N) where N is the number of functions deleted", arguments="[ASYNC|SYNC]",
         ),
         CommandSpec(
-            "function|kill", 2, IMMEDIATE, _kill, "Ends the function that runs.", "scripting", "noscript allow_busy",
+            "function|kill", 2, ALONE, _kill, "Ends the function that runs.", "scripting", "noscript allow_busy",
             since="7.0.0",
         ),
         CommandSpec(

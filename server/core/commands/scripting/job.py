@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from protocol.databases import client_key
 from server.core.base.errors import CommandError
 from server.core.services.scripts import SHA_BYTES
 
@@ -38,6 +39,11 @@ class Job(NamedTuple):
     def all_keys(self) -> list[bytes]:
         """All keys that are known to be used, each once."""
         return list(dict.fromkeys([*self.keys, *self.reached]))
+
+    def call(self) -> list[bytes]:
+        """The call as its client might have sent it, as far as it is known."""
+        name = [b"fcall", self.function] if self.function else [b"evalsha", self.sha]
+        return [*name, b"%d" % len(self.keys), *map(client_key, self.keys), *self.args]
 
     def encode(self) -> list[bytes]:
         """The job as a call of DYN.EVAL."""

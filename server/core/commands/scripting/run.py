@@ -1,10 +1,13 @@
 """One run of a script, within a turn.
 
-Theory. A script is fast or it is stopped: it has a budget of instructions, a few milliseconds, so that no script holds up
-the clients of its node. On a snapshot of its keys (transactions/snapshot.py) it runs in one go. Command by command it runs
-again and again: when it asks for a command that has not run yet, it is stopped, the command runs, and it begins anew
-with the replies so far. It does the same each time, since it is a function of its arguments, its seed and these replies.
-A run costs microseconds, so that is cheaper than a thread or a process, which would have to wait for each command as well.
+Theory. Most scripts take microseconds, and to hand one to a thread and back would cost more than it does. So each script
+begins here, with a budget of some milliseconds: of instructions, and of processor time. One that spends it is stopped,
+nothing that it did counts, and it begins anew in a worker (long_run.py): it does the same again, since it is a function of
+its arguments, its seed, and the replies of its commands.
+
+On a snapshot of its keys (transactions/snapshot.py) it runs in one go. Command by command it runs again and again: when it
+asks for a command that has not run yet, it is stopped, the command runs, and it begins anew with the replies so far. That
+work grows with the square of their number, so after REPLAYED_MAX of them (steps.py) it goes on in a worker, too.
 """
 
 from __future__ import annotations
@@ -20,22 +23,31 @@ from server.core.commands.databases import inner_arguments
 from server.core.commands.registry import find_command
 from server.core.commands.scripting.job import Job
 from server.core.commands.scripting.permitted import ABOUT_ALL, Permitted
-from server.core.commands.transactions.snapshot import Snapshot, encoded
-from server.core.scripts.engine import BUDGET, MEMORY, TIME, Limits, Program, Stopped
+from server.core.commands.transactions.snapshot import Snapshot, TooLong, encoded
+from server.core.scripts.engine import BUDGET, MEMORY, TIME, WHOLE, Limits, Program, Stopped
 from server.core.scripts.shebang import Script
+from server.core.services.script_workers import KILLED
 from server.core.services.services import Services
 
 _STOPPED: Final = {
-    BUDGET: "ERR the script was stopped: it took more than script_instructions_max=%d instructions (each command counts "
-    "as 1000)",
-    TIME: "ERR the script was stopped: it and its commands took longer than script_instructions_max=%d instructions should",
-    MEMORY: "ERR the script was stopped: it needed more than script_memory_bytes_max=%d bytes",
+    BUDGET: "ERR the script was stopped: it took more than its instructions",
+    TIME: "ERR the script was stopped: it took longer than its instructions should",
+    WHOLE: "ERR the script was stopped: a single function that it called could take longer than script_ms_max="
+    "{0.script_ms_max} ms",
+    MEMORY: "ERR the script was stopped: it needed more than script_memory_bytes_max={0.script_memory_bytes_max} bytes",
 }
-_KEPT_NOTHING: Final = ". Nothing that it wrote was kept"
+_TOO_LONG: Final = "ERR the script was stopped: it took longer than script_ms_max={0.script_ms_max} ms"
+_KILLED: Final = "ERR Script killed by user with {1} KILL"
+LATE_ROUNDS_MAX: Final = 8  # in which it names keys late within a turn: that work grows with the square of their number
+KEPT_NOTHING: Final = ". Nothing that it wrote was kept"
 
 
 class Outside(Exception):
     """A script on a snapshot has called a command that is about all keys."""
+
+
+class TakesLong(Exception):
+    """A script has spent what it has within a turn: it is to begin anew in a worker."""
 
 
 class NextCommand(Exception):
@@ -71,10 +83,10 @@ class Run:
 
     def __init__(self, services: Services, sink: Sink, job: Job, script: Script) -> None:
         self._services = services
-        self._job = job
-        self._resp3 = sink.resp3
+        self.job = job
+        self.program = Program(job.sha, script.body, job.function)
+        self.resp3 = sink.resp3
         self._selected = Sink(sink)  # its database is the one that the script has selected
-        self._body = script.body
         self._permitted = Permitted(services, job.user, job.read_only or not script.writes())
         config = services.state.config
         self._limits = Limits(
@@ -84,40 +96,67 @@ class Run:
             services.scripts.log,
             self._permitted.may_run,
         )
+        self.late: dict[bytes, None] = {}  # keys that it has named late: each time it began anew
+        self._late_rounds = 0
+
+    def note_late(self, keys: list[bytes]) -> None:
+        """It has named keys of its slot late. Raises TakesLong if it has done so too often to begin anew each time."""
+        self.late |= dict.fromkeys(keys)
+        self._late_rounds += 1
+        if self._late_rounds == LATE_ROUNDS_MAX:
+            raise TakesLong
 
     def on_snapshot(self, snapshot: Snapshot, like: Sink) -> bytes:
-        """Runs it on a snapshot; the reply. Raises KeysMissing, Outside and CommandError: then nothing of it may be kept.
+        """Runs it on a snapshot; the reply. Raises KeysMissing, Outside, TakesLong and CommandError: then nothing of it may
+        be kept.
         `like` is the sink that the snapshot's commands get their settings from."""
 
         def call(args: list[bytes], resp3: bool) -> bytes:
-            answer = self._answer(args)
+            answer = self.answer(args)
             if answer is not None:
                 return answer
             spec = find_command(args)
             if spec is not None and spec.name in ABOUT_ALL:
                 raise Outside
             like.resp3, like.database = resp3, self._selected.database
-            return encoded(snapshot.run(self._inner(args)))
+            return encoded(snapshot.run(self.inner(args)))
 
-        return self._run(call, _KEPT_NOTHING)
+        try:
+            return self._run(call, KEPT_NOTHING)
+        except TooLong:
+            raise TakesLong from None
 
     def on_replies(self, replies: list[bytes]) -> bytes:
-        """Runs it with the replies of its first commands; its own reply. Raises NextCommand and CommandError."""
+        """Runs it with the replies of its first commands; its own reply. Raises NextCommand, TakesLong and
+        CommandError."""
         place = 0
 
         def call(args: list[bytes], resp3: bool) -> bytes:
             nonlocal place
-            answer = self._answer(args)
+            answer = self.answer(args)
             if answer is not None:
                 return answer
             if place == len(replies):
-                raise NextCommand(self._inner(args), resp3, self._selected.database)
+                raise NextCommand(self.inner(args), resp3, self._selected.database)
             place += 1
             return replies[place - 1]
 
-        return self._run(call, "" if replies else _KEPT_NOTHING)
+        return self._run(call, "" if replies else KEPT_NOTHING)
 
-    def _answer(self, args: list[bytes]) -> bytes | None:
+    def may_run(self, args: list[bytes]) -> bool | None:
+        """Whether the user may run a command; None if there is no such command."""
+        return self._permitted.may_run(args)
+
+    @property
+    def database(self) -> int:
+        """The database that the script has selected."""
+        return self._selected.database
+
+    def select(self, database: int) -> None:
+        """A run begins: that is its client's database."""
+        self._selected.database = database
+
+    def answer(self, args: list[bytes]) -> bytes | None:
         """The reply to a command that is refused, or that is about the script itself; None to others."""
         refusal = self._permitted.refusal(args)
         if refusal is not None:
@@ -130,24 +169,26 @@ class Run:
         except CommandError as error:
             return error.reply
 
-    def _inner(self, args: list[bytes]) -> list[bytes]:
+    def inner(self, args: list[bytes]) -> list[bytes]:
         """A command of the script with inner keys: those of its client's database, or of one that it has selected."""
         spec = find_command(args)
         assert spec is not None, "it is permitted"
         return inner_arguments(self._services.state, spec, args, self._selected.database)
 
     def _run(self, call: Callable[[list[bytes], bool], bytes], what_is_kept: str) -> bytes:
-        job, engine = self._job, self._services.scripts.engine()
-        self._selected.database = job.database
-        program = Program(job.sha, self._body, job.function)
+        job, engine = self.job, self._services.scripts.engine()
+        self.select(job.database)
         keys = [client_key(key) for key in job.keys]
         try:
-            return engine.run(program, keys, job.args, call, self._limits, self._resp3)
+            return engine.run(self.program, keys, job.args, call, self._limits, self.resp3)
         except Stopped as stopped:
+            if stopped.args[0] in (BUDGET, TIME, WHOLE):
+                raise TakesLong from None
             raise CommandError(why_stopped(self._services, stopped) + what_is_kept) from None
 
 
-def why_stopped(services: Services, stopped: Stopped) -> str:
+def why_stopped(services: Services, stopped: Stopped, is_function: bool = False, in_worker: bool = False) -> str:
     """The text of an error about a script that was stopped."""
-    reason, config = stopped.args[0], services.state.config
-    return _STOPPED[reason] % (config.script_memory_bytes_max if reason == MEMORY else config.script_instructions_max)
+    reason = stopped.args[0]
+    text = _KILLED if reason == KILLED else _TOO_LONG if reason == TIME and in_worker else _STOPPED[reason]
+    return text.format(services.state.config, "FUNCTION" if is_function else "SCRIPT")

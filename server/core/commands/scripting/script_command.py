@@ -3,25 +3,22 @@
 Theory. A script that one node knows works through all of them (texts.py). So EXISTS asks the others about what this node
 does not know, and FLUSH reaches all that can be reached: one that cannot brings its scripts back when it returns. Neither
 waits for a node that hangs: what only that one knows does not exist for now, and it forgets its scripts when it goes on.
-KILL has nothing to kill, because a script ends within its budget of milliseconds (run.py).
+KILL is in kill.py.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from protocol import resp
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.containers import container
+from server.core.commands.scripting.kill import kill
 from server.core.commands.scripting.texts import scripting_peers
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 from server.core.messages.script_questions import SCRIPTFLUSH, SCRIPTS
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 from server.core.work.questions import READ_PATIENCE_MS, REPORT_PATIENCE_MS, Answers
-
-NOTBUSY: Final = "NOTBUSY No scripts in execution right now."
 
 
 def _load(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -74,9 +71,9 @@ def _flush(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     services.run_steps(steps(), sink, number)
 
 
-def _kill(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _kill(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """SCRIPT KILL."""
-    raise CommandError(NOTBUSY)
+    services.run_steps(kill(services, functions=False), sink, number)
 
 
 def _debug(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -120,7 +117,7 @@ SCRIPT = container(
             complexity="O(N) with N being the number of scripts in cache", arguments="[ASYNC|SYNC]",
         ),
         CommandSpec(
-            "script|kill", 2, IMMEDIATE, _kill, "Ends the script that runs.", "scripting", "noscript allow_busy",
+            "script|kill", 2, ALONE, _kill, "Ends the script that runs.", "scripting", "noscript allow_busy",
             since="2.6.0",
         ),
         CommandSpec(

@@ -12,12 +12,14 @@
                                                 change keys in between, and if the node ends, a part of it has run
       strict                                    CROSSSLOT, and nothing has run
 
-A key of the same slot that the call does not name is read as well, and the script begins anew.
+A key of the same slot that the call does not name is read as well, and the script begins anew. A script that takes long, or
+names many keys late, begins anew in a worker (long_run.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from protocol.resp import Reply
@@ -29,20 +31,18 @@ from server.core.commands.internal import internal
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.registry import find_command
 from server.core.commands.scripting.job import MALFORMED, Job, decode
-from server.core.commands.scripting.run import NextCommand, Outside, Run, ScriptSink
+from server.core.commands.scripting.long_run import LongRun
+from server.core.commands.scripting.run import NextCommand, Outside, Run, ScriptSink, TakesLong
 from server.core.commands.scripting.texts import find_text
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
-from server.core.commands.transactions.atomic_run import CROSSSLOT, run_atomically
+from server.core.commands.transactions.atomic_run import CROSSSLOT, Body, run_atomically
 from server.core.commands.transactions.snapshot import KeysMissing, Snapshot, encoded
 from server.core.scripts.shebang import Script
+from server.core.services.script_workers import TOO_MANY
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
 
-COMMANDS_MAX: Final = 512  # of a script that runs command by command: its work grows with their square
-_TOO_MANY: Final = (
-    f"ERR a script over keys of several slots runs {COMMANDS_MAX} commands at most: what it wrote before stays. Give its "
-    "keys one hash tag"
-)
+REPLAYED_MAX: Final = 16  # commands of a script that runs command by command: beyond them it goes on in a worker
 _TOO_LARGE: Final = (
     "ERR the replies that the script needs have more than gathered_bytes_max=%d bytes: what it wrote before stays"
 )
@@ -109,9 +109,19 @@ def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step,
 
 
 def _without_keys(services: Services, sink: Sink, job: Job, script: Script) -> Generator[Step, Any, bytes]:
-    like = ScriptSink(sink, job.database)
+    like, run = ScriptSink(sink, job.database), Run(services, sink, job, script)
+
+    def on_nothing(long: LongRun) -> Steps:
+        return (yield from long.on_snapshot(Snapshot(services, like, {}), like))
+
     try:
-        return Run(services, sink, job, script).on_snapshot(Snapshot(services, like, {}), like)
+        try:
+            return run.on_snapshot(Snapshot(services, like, {}), like)
+        except TakesLong:
+            pass
+        reply = yield from _in_worker(services, run, on_nothing)
+        assert reply is not None, "it has written nothing"
+        return bytes(encoded(reply))
     except KeysMissing as missing:
         if len({key_slot(key) for key in missing.keys}) > 1:
             return _CROSSSLOT
@@ -123,16 +133,54 @@ def _without_keys(services: Services, sink: Sink, job: Job, script: Script) -> G
 def _command_by_command(services: Services, sink: Sink, job: Job, script: Script) -> Steps:
     run, replies = Run(services, sink, job, script), list[bytes]()
     bytes_max, held_bytes = services.state.config.gathered_bytes_max, 0
-    while len(replies) <= COMMANDS_MAX:
+    has_written = False
+    while len(replies) < REPLAYED_MAX:
         try:
             return run.on_replies(replies)
         except NextCommand as following:
             args, resp3, database = following.args_of_command, following.resp3, following.database
+        except TakesLong:
+            break
+        has_written = has_written or _writes(args)
         replies.append((yield _run_command(services, args, resp3, database)))
         held_bytes += len(replies[-1])
         if held_bytes > bytes_max:
             raise CommandError(_TOO_LARGE % bytes_max)
-    raise CommandError(_TOO_MANY)
+    return (yield from _in_worker(services, run, lambda long: _go_on(services, run, long, replies), has_written))
+
+
+def _go_on(services: Services, run: Run, long: LongRun, replies: list[bytes]) -> Steps:
+    """Goes on with a script over several slots whose first commands have had these replies."""
+    long.begin()
+    had = deque(replies)
+    while True:
+        following = yield from long.next_unanswered(had)
+        if isinstance(following, bytes):
+            return following
+        args, begun_ms = run.inner(following.words), services.state.now_ms
+        long.script.has_written = long.script.has_written or _writes(args)
+        reply = yield _run_command(services, args, following.option == 3, run.database)
+        long.script.waited_ms += services.state.now_ms - begun_ms
+        long.script.answer(reply)
+
+
+def _writes(args: list[bytes]) -> bool:
+    spec = find_command(args)
+    return spec is not None and "write" in spec.flags.split()
+
+
+def _in_worker(services: Services, run: Run, steps: Callable[[LongRun], Steps], has_written: bool = False) -> Steps:
+    """Runs the steps of a long script once there is a worker for it."""
+    script = services.scripts.workers.admit(run.program, run.job.call())
+    script.has_written = has_written
+    try:
+        while not script.has_worker:
+            if script.is_refused:
+                raise CommandError(TOO_MANY + ("; what the script wrote before stays" if has_written else ""))
+            yield script.next_event()
+        return (yield from steps(LongRun(services, run, script)))
+    finally:
+        script.leave()
 
 
 def _eval_here(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -152,17 +200,33 @@ def _step(services: Services, sink: ScriptSink, number: int, job: Job) -> Steps:
     run, slot = Run(services, sink, job, script), key_slot(job.all_keys()[0])
     is_strict = services.state.config.multi_slots == "strict"
 
-    def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
+    def step(body: Body) -> Steps:
+        def checked(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
+            try:
+                return (yield from body(snapshot))
+            except KeysMissing as missing:
+                if is_strict and any(key_slot(key) != slot for key in missing.keys):
+                    raise CommandError(CROSSSLOT) from None
+                raise
+
+        return run_atomically(services, sink, number, job.all_keys(), checked, job.encode())
+
+    def within_turn(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
         yield from ()
         try:
             return run.on_snapshot(snapshot, sink)
         except KeysMissing as missing:
-            if is_strict and any(key_slot(key) != slot for key in missing.keys):
-                raise CommandError(CROSSSLOT) from None
+            run.note_late(missing.keys)
             raise
 
     try:
-        return (yield from run_atomically(services, sink, number, job.all_keys(), body, job.encode()))
+        try:
+            return (yield from step(within_turn))
+        except TakesLong:
+            pass
+        return (
+            yield from _in_worker(services, run, lambda long: step(lambda snapshot: long.on_snapshot(snapshot, sink)))
+        )
     except Outside:
         return _CROSSSLOT
 

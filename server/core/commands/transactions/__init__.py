@@ -1,6 +1,6 @@
 """Transactions: several commands as one. In this order:
 
-snapshot.py       commands on a snapshot of some keys
+snapshot.py       commands on a snapshot of some keys; unrelayed.py
 atomic_run.py     reads the keys of a slot, runs commands on a snapshot of them, stores what they wrote as one batch
 watches.py        what WATCH remembers of a key
 queueing.py       what happens to a command between MULTI and EXEC

@@ -34,13 +34,12 @@ from server.core.base.sinks import Sink
 from server.core.commands.slices import in_slices
 from server.core.commands.steps import is_damaged
 from server.core.commands.transactions.snapshot import (
-    NOT_HERE,
     KeysMissing,
     Records,
     Snapshot,
-    TooLong,
     encoded,
 )
+from server.core.commands.transactions.unrelayed import NOT_HERE
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord
@@ -59,12 +58,7 @@ _TOO_MANY_ROUNDS: Final = (
     f"ERR this reaches keys that it has not declared, one by one, and more than {ROUNDS_MAX}: nothing was written. "
     "Declare them"
 )
-PREPARED_MAX: Final = 8  # commands of a script that are run in slices before
-_TOO_LONG: Final = (
-    "ERR the commands of the script go through too many elements, and no other client is served meanwhile: nothing was "
-    "written. Send a command that goes through a whole collection alone, or in a transaction: there it is done in slices"
-)
-_TOO_MANY: Final = "ERR this needs more than transaction_keys_max=%d keys at once: nothing was written"
+TOO_MANY_KEYS: Final = "ERR this needs more than transaction_keys_max=%d keys at once: nothing was written"
 CROSSSLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
 
 
@@ -79,13 +73,13 @@ def run_atomically(
     batch. Errors: those of a read or a write without a quorum, TRYAGAIN if a command finds another coordinator,
     CROSSSLOT if a command reaches a key that other nodes coordinate; nothing was written then.
 
-    If a command needs a key that is missing (KeysMissing), it is read as well, and `body` runs again, on a new snapshot.
-    So it does if a command of a script takes too long, once that has run in slices (`_prepare`).
+    If a command needs a key that is missing (KeysMissing), it is read as well, and `body` runs again, on a new snapshot. A
+    body that adds keys to its snapshot (`Snapshot.add`) holds them, too; they are released with the others.
     """
     state, needs = services.state, _Needs(keys)
     while True:
         if len(needs.keys) > state.config.transaction_keys_max:
-            raise CommandError(_TOO_MANY % state.config.transaction_keys_max)
+            raise CommandError(TOO_MANY_KEYS % state.config.transaction_keys_max)
         read = yield read_together(services, list(needs.keys))
         if _has_moved(services, sink, number, list(needs.keys), call):
             return None
@@ -99,14 +93,11 @@ def run_atomically(
             if not snapshot.is_overtaken():
                 return _store(services, sink, number, keys[0], snapshot, reply)
             needs.note_overtaken()
-        except TooLong as long:
-            needs.add_command(long.words)
-            yield from _prepare(services, sink, read, long.words)
         except KeysMissing as missing:
             needs.add_keys(missing.keys)
         finally:
             snapshot.end()
-            for storage_key in read:
+            for storage_key in snapshot.storage_keys():
                 state.holds.release(storage_key)
 
 
@@ -116,7 +107,6 @@ class _Needs:
     def __init__(self, keys: list[bytes]) -> None:
         self.keys = dict.fromkeys(keys)  # and those that its call does not show
         self._rounds = self._attempts = 0
-        self._prepared: list[list[bytes]] = []  # commands
 
     def note_overtaken(self) -> None:
         """Another client has written one of the keys meanwhile."""
@@ -124,30 +114,12 @@ class _Needs:
         if self._attempts == ATTEMPTS_MAX:
             raise CommandError(OVERTAKEN)
 
-    def add_command(self, words: list[bytes]) -> None:
-        """A command of a script is to run in slices before."""
-        if words in self._prepared or len(self._prepared) == PREPARED_MAX:
-            raise CommandError(_TOO_LONG)
-        self._prepared.append(words)
-
     def add_keys(self, keys: list[bytes]) -> None:
         """A command needs these keys, too."""
         self._rounds += 1
         if self._rounds > ROUNDS_MAX:
             raise CommandError(_TOO_MANY_ROUNDS)
         self.keys |= dict.fromkeys(keys)
-
-
-def _prepare(services: Services, sink: Sink, read: Records, words: list[bytes]) -> Generator[Step, Any, None]:
-    """Runs a command in slices, and keeps nothing of it but the orders that it has made of sorted sets and for cursors
-    (records/orders.py): with these it may take little."""
-    snapshot = Snapshot(services, sink, read)
-    try:
-        yield from in_slices(services, snapshot.run_in_slices(words))
-    except KeysMissing:
-        pass  # it needs a key that only the script has reached so far: the script comes to it again
-    finally:
-        snapshot.end()
 
 
 def _has_moved(services: Services, sink: Sink, number: int, keys: list[bytes], call: list[bytes] | None) -> bool:
@@ -210,13 +182,22 @@ class _SlotReads(Sink):
         services, state = self._services, self._services.state
         for storage_key in self._places:
             if state.holds.is_held(storage_key):
-                state.holds.wait(storage_key, self.start)
+                self._wait(storage_key)
                 return
             if is_damaged(services, storage_key, self.start, self._procedure.resume):
                 return
         self._records, self._error, self._missing = {}, None, len(self._places)
         for place, (storage_key, key) in enumerate(self._keys.items()):
             services.reads.start(services.route(key).read_plan, storage_key, _found, self, place)
+
+    def _wait(self, held: bytes) -> None:
+        """Begins again once this key is released, unless its holder takes too long."""
+        holds = self._services.state.holds
+        refusal = holds.refusal(held)
+        if refusal is not None:
+            self._procedure.resume(refusal)
+        else:
+            holds.wait(held, self.start)
 
     def answer(self, number: int, reply: Reply) -> None:
         """The record of a key that a quorum holds, or an error."""
@@ -234,7 +215,7 @@ class _SlotReads(Sink):
         if self._error is not None:
             self._procedure.resume(self._error)
         elif held is not None:  # what was read may be older than what its holder writes
-            state.holds.wait(held, self.start)
+            self._wait(held)
         else:
             try:
                 found = {key: versions.merge(state.records.get(key), self._records[key]) for key in self._places}

@@ -8,9 +8,10 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
                 handler gets from `Records.get` is the snapshot's record, too, for as long as it runs (`RecordCache.show`)
     writes      go into the snapshot and not into a group of writes. Changes of a key stay a draft there as long as commands
                 can read and change that (kept_drafts.py); `settle` makes the records of drafts at the end
-    timers      a command of a script that would pause between two slices of its work goes on at once. After
-                SCRIPT_SLICES_MAX of them the script ends (TooLong): nobody else is served meanwhile. One of a transaction
-                pauses (`run_in_slices`): what it reads is the snapshot's again afterwards, and it holds the same keys
+    timers      a command of a script within a turn that would pause between two slices of its work goes on at once. After
+                SCRIPT_SLICES_MAX of them the script ends (TooLong): nobody else is served meanwhile. One of a transaction,
+                or of a script in a worker, pauses (`run_in_slices`): what it reads is the snapshot's again afterwards, and
+                it holds the same keys
     relays      there are none: the run ends if a command is to go to another node, as the coordinator has changed
 
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
@@ -46,11 +47,11 @@ from server.core.base.state import Note, State
 from server.core.commands.registry import find_command, unfit
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.commands.transactions.kept_drafts import KeptDrafts
+from server.core.commands.transactions.unrelayed import NOT_HERE, NoRelays
 from server.core.records.entries import has_entries
 from server.core.records.records import storage_key_of
 from server.core.records.slicing import Result, Slices, run_through
 from server.core.records.versions import DamagedRecord
-from server.core.requests.relays import Relays
 from server.core.requests.write_groups import WriteGroup, Written
 from server.core.requests.writes import FinishWrite, Writes
 from server.core.services.services import Services
@@ -59,26 +60,23 @@ from server.core.work.timers import Timers
 
 Records = dict[bytes, bytes | None]  # by storage key
 _Former = tuple[bytes, bytes | None, bool]  # a storage key, its record before a put, whether that was written, too
-NOT_HERE: Final = "TRYAGAIN the node that coordinates this key has changed: nothing was written"
 _SLICE_BYTES: Final = 512 << 10  # of a record of entries that a command goes through in one slice, about
-SCRIPT_SLICES_MAX: Final = 24  # of all commands of a script, beyond the first one of each: some 100 ms
+SCRIPT_SLICES_MAX: Final = 3  # of all commands of a script within a turn, beyond the first one of each: some 12 ms
 _NO_ANSWER = ErrorReply.of("ERR this command does not run in a transaction or a script")
 
 
 class KeysMissing(Exception):
-    """A command on a snapshot needs keys that the snapshot does not have."""
+    """A command on a snapshot needs keys that the snapshot does not have. `has_begun`: it may have done a part of its work,
+    so that nothing of the snapshot may be stored."""
 
-    def __init__(self, keys: list[bytes]) -> None:
+    def __init__(self, keys: list[bytes], has_begun: bool) -> None:
         super().__init__(f"{len(keys)} keys")
         self.keys = keys
+        self.has_begun = has_begun
 
 
 class TooLong(Exception):
-    """The commands of a script have gone through too much; `words` are the last one."""
-
-    def __init__(self, words: list[bytes]) -> None:
-        super().__init__(f"more than {SCRIPT_SLICES_MAX} slices")
-        self.words = words
+    """The commands of a script within a turn have gone through too much."""
 
 
 class _Answer(Sink):
@@ -163,19 +161,6 @@ class _Timers(Timers):
         return start
 
 
-class _Relays(Relays):
-    """No command on a snapshot is relayed."""
-
-    is_asked = False
-
-    def forward(
-        self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1, in_order: bool = False
-    ) -> None:
-        """Notes that the coordinator has changed."""
-        self.is_asked = True
-        sink.answer(number, ErrorReply.of(NOT_HERE))
-
-
 class Snapshot:
     """Some keys as an atomic run sees and changes them. `like` is the sink of the run: commands have its settings.
 
@@ -203,12 +188,22 @@ class Snapshot:
         self.only_deletes = True
         self._only_deleted = True  # the same before the command that runs
         self.work_bytes = 0  # of records that the commands so far have copied, or may have gone through
-        self._relays = _Relays(state)
+        self._relays = NoRelays(state)
         self._timers = _Timers()
         writes = _Writes(state, self)
         self._services = replace(services, writes=writes, timers=self._timers, relays=self._relays)
         self._kept = KeptDrafts(self._services, lambda sink: isinstance(sink, _Answer), self._take_made)
         writes.draft_table = self._kept
+
+    def add(self, read: Records) -> None:
+        """Adds keys, with what a quorum and this node hold. The commands so far have not needed them."""
+        self._records |= read
+        for key in read:
+            self._stored[key] = self._state.records.get(key)
+
+    def storage_keys(self) -> list[bytes]:
+        """The storage keys of the snapshot."""
+        return list(self._records)
 
     def reach(self, keys: list[bytes]) -> None:
         """Lets each command read these keys of the snapshot, although its arguments do not show them."""
@@ -238,7 +233,7 @@ class Snapshot:
         keys = {storage_key_of(key): key for key in spec.keys_of(args)}
         missing = [key for storage_key, key in keys.items() if storage_key not in self._records]
         if missing:
-            raise KeysMissing(missing)
+            raise KeysMissing(missing, False)
         shown = [*dict.fromkeys([*keys, *self._reached])] if self._reached else list(keys)
         timers, sink = self._timers, _Answer(self._like, args)
         timers.may_pause, self._shown = in_slices, shown
@@ -252,7 +247,7 @@ class Snapshot:
             reply = sink.reply
         assert not self._inner_holds, "a command that has ended holds its key"
         if timers.slices_left < 0:
-            raise TooLong(args)
+            raise TooLong
         self._kept.check()
         if isinstance(reply, bytes) and reply[:1] == b"-":
             self._kept.drop_fresh()
@@ -276,7 +271,7 @@ class Snapshot:
         self._missing.clear()
         result = self._while_shown(shown, work)
         if self._missing:
-            raise KeysMissing(self._missing)
+            raise KeysMissing(self._missing, True)
         if self._relays.is_asked:
             raise CommandError(NOT_HERE)
         return result

@@ -25,7 +25,7 @@ from server.core.services.services import Services
 from server.core.work.procedures import Steps
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
 from tests.core.commands.transactions.asking import ask, exec_all, one_by_one
-from tests.scripting.nodes import node_with_scripts
+from tests.scripting.nodes import PatientClient, node_with_scripts, run_lua
 
 WRONG = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
@@ -228,38 +228,18 @@ def test_who_overwrites_a_key_while_its_record_is_made_is_not_lost() -> None:
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize(("calls", "is_refused"), [(1, False), (6, True)])
-def test_commands_of_a_script_do_so_many_slices_together(
-    calls: int, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("slices_max", "in_thread"), [(100, False), (5, True)])
+def test_commands_of_a_script_do_so_many_slices_together_within_a_turn(
+    slices_max: int, in_thread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", 5)
-    client = Client(node_with_scripts())
+    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", slices_max)
+    node = make_node(1, replace(CONFIG, script_instructions_max=10_000_000))
+    client = PatientClient(node, run_lua(node))
     ask(client, b"SADD", b"s", *[b"%d" % number for number in range(9_000)])
-    text = b"redis.call('SET', '{s}', 1) for i = 1, %d do redis.pcall('SMEMBERS', KEYS[1]) end return 1" % calls
-    reply = ask(client, b"EVAL", text, b"1", b"s")
-    assert str(reply).startswith("ERR the commands of the script go through too many elements") == is_refused, reply
-    assert client.ask("EXISTS {s}") == (not is_refused)
-
-
-@pytest.mark.interpreted
-def test_an_order_that_takes_long_to_make_is_made_before_the_script_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", 3)
-    node = node_with_scripts()
-    client, other = Client(node), Client(node)
-    ask(client, b"ZADD", b"z", *[word for number in range(9_000) for word in (b"%d" % number, b"m%d" % number)])
-    text = (
-        b"redis.call('ZADD', KEYS[1], 0.5, 'new') redis.call('ZPOPMIN', KEYS[1]) return redis.call('ZPOPMIN', KEYS[1])"
-    )
-    assert client.raw_words([b"EVAL", text, b"1", b"z"]) == b"", "it is made in several turns"
-    told, now_ms = b"", 0
-    while not told:
-        assert other.ask("PING") == "PONG"
-        now_ms += 2
-        node.wake(now_ms)
-        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
-    assert told == b"*2\r\n$3\r\nnew\r\n$3\r\n0.5\r\n"
-    assert node.state.orders.scores.made == 2, "the script has begun one"
-    assert client.ask("ZCARD z") == 8_999
+    text = b"redis.call('SET', '{s}', 1) for i = 1, 3 do redis.pcall('SMEMBERS', KEYS[1]) end return 1"
+    assert ask(client, b"EVAL", text, b"1", b"s") == 1
+    assert client.ask("EXISTS {s}") == 1
+    assert bool(node.services.scripts.workers._made) == in_thread
 
 
 def _begin_long(client: Client) -> None:
