@@ -142,17 +142,15 @@ def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
     if len(value) > config.value_bytes_max or len(key) > config.key_bytes_max:
         check_sizes(key, value, config)
     group = route.plan.writing.get(sink.write_quorum) or services.writes.group_for(route.plan, sink)
-    records = state.records
-    actor, counter, size = state.actor_for(route.owned), state.clock.next(), len(records.writes)
-    written = records.overwrite(slot, key, actor, counter, value)
+    dot = state.actor_for(route.owned), state.clock.next()
+    written = services.writes.overwrite(group, slot, key, dot, value, sink, number)
     if written is not None:
-        storage_key, record, old = written
-        services.writes.enter(group, storage_key, record, old, len(records.writes) == size, None, sink, number)
+        storage_key, record = written[0], written[1]
     else:
         storage_key = storage_key_in(slot, key)
-        old = records.get(storage_key)
+        old = state.records.get(storage_key)
         try:
-            record = versions.supersede(old, actor, counter, value)
+            record = versions.supersede(old, dot[0], state.clock.next(), value)  # `get` may have made a draft a record
         except ForeignDot:
             record = supersede_anew(state, route.owned, old, value)
         services.writes.add(group, storage_key, record, old, None, sink, number)

@@ -17,7 +17,8 @@ from server.core.records.trees import Trees
 
 _merge_pairs: Final = native("merge_pairs")
 _overwrite: Final = native("overwrite")
-Overwritten = tuple[bytes, bytes, bytes | None]
+Dot = tuple[bytes, int]  # an actor and its counter
+Overwritten = tuple[bytes, bytes, bytes | None]  # the storage key, its new record, and the one before
 
 
 class CommonCase:
@@ -39,11 +40,11 @@ class CommonCase:
         return found[0]
 
     def overwrite(
-        self, slot: i16, key: bytes, actor: bytes, counter: int, value: bytes, writes: dict[bytes, bytes | None]
+        self, slot: i16, key: bytes, dot: Dot, value: bytes, writes: dict[bytes, bytes | None]
     ) -> Overwritten | None:
         """HOT. Writes a value that supersedes what is stored. Returns storage key, record, and the record before; or None,
         if nothing has changed."""
-        found: Overwritten | None = _overwrite(self._shelf, key, slot, actor, counter, value, writes)
+        found: Overwritten | None = _overwrite(self._shelf, key, slot, dot[0], dot[1], value, writes)
         if found is not None:
             old = found[2]
             self._cache.young_bytes += len(found[1]) - (0 if old is None else len(old))

@@ -26,7 +26,7 @@ from protocol.databases import shown_key
 from protocol.slots import SLOTS
 from server.core.records import versions
 from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
-from server.core.records.common_case import Overwritten, common_case
+from server.core.records.common_case import Dot, Overwritten, common_case
 from server.core.records.deferred import DeferredPatches
 from server.core.records.listeners import RecordListeners
 from server.core.records.paging import PAGE_BYTES, page_of
@@ -317,11 +317,11 @@ class Records:
         self.cache.young_bytes += len(record) - (0 if replaced is None else len(replaced))
         return len(self.writes) == size
 
-    def overwrite(self, slot: i16, key: bytes, actor: bytes, counter: int, value: bytes) -> Overwritten | None:
+    def overwrite(self, slot: i16, key: bytes, dot: Dot, value: bytes) -> Overwritten | None:
         """HOT. Does `get`, `versions.supersede` and `put` in one (common_case.py); None if it has to be three."""
         if self._common_case is None or self.replaced is not None:
             return None
-        found = self._common_case.overwrite(slot, key, actor, counter, value, self.writes)
+        found = self._common_case.overwrite(slot, key, dot, value, self.writes)
         if found is not None:
             self.changes += 1
             self.keys += found[2] is None

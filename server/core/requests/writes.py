@@ -51,7 +51,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i16, i64
 
 from protocol.resp import OK, Reply
 from server.core.base.errors import CommandError, QuorumUnreachable, no_owner_and_no_hint
@@ -60,6 +60,7 @@ from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_covered, encode_hint, encode_keep, encode_store
+from server.core.records.common_case import Dot, Overwritten
 from server.core.records.versions import DamagedRecord
 from server.core.requests.draft_table import DraftTable
 from server.core.requests.groups import GroupTable
@@ -140,9 +141,20 @@ class Writes(GroupTable[WriteGroup]):
     ) -> None:
         """HOT. Stores `record` here and adds it to `group`. `old` is the record that `Records.get` has just returned."""
         is_repeated = self._state.records.put(key, record, old)
-        self.enter(group, key, record, old, is_repeated, finish, sink, number)
+        self._enter(group, key, record, old, is_repeated, finish, sink, number)
 
-    def enter(
+    def overwrite(
+        self, group: WriteGroup, slot: i16, key: bytes, dot: Dot, value: bytes, sink: Sink, number: int
+    ) -> Overwritten | None:
+        """HOT. Writes a value in place of all that is stored under `key`. None: nothing is done, it is not that simple."""
+        records = self._state.records
+        size = len(records.writes)
+        written = records.overwrite(slot, key, dot, value)
+        if written is not None:
+            self._enter(group, written[0], written[1], written[2], len(records.writes) == size, None, sink, number)
+        return written
+
+    def _enter(
         self,
         group: WriteGroup,
         key: bytes,

@@ -67,7 +67,7 @@ class Side:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(common_case, "_overwrite", self._native and self._native.overwrite)
             size = len(records.writes)
-            written = records.overwrite(key_slot(key), key, actor, counter, value)
+            written = records.overwrite(key_slot(key), key, (actor, counter), value)
         if written is not None:
             repeated = len(records.writes) == size
             assert written[0] == storage_key_of(key) and verify(written[1])

@@ -5,9 +5,9 @@ is an event (scripts/workers.py), and these steps answer it. To them a script is
 one is known, as a transaction is one of which all are known. So the same holds for both:
 
     its keys are            its commands run
-    of one slot             on a snapshot of its atomic run, whose keys are held until it ends (transactions/atomic_run.py). Each
-                            goes through a large collection in slices. A key of the slot that it names late is read then,
-                            and held from then on; the script goes on behind that
+    of one slot             on a snapshot of its atomic run (transactions/atomic_run.py), whose keys are held until it
+                            ends. Each goes through a large collection in slices. A key of the slot that it names late is
+                            read then, and held from then on; the script goes on behind that
     of several slots        each by its own quorum, and the script goes on with the reply
 
 The run waits for a late key only if nobody held it when it was asked for. Else the script begins anew with all keys that
