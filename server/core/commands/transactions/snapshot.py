@@ -29,8 +29,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from mypy_extensions import i16
-
 from protocol.resp import LargeReply, Reply
 from server.core.base.errors import (
     CommandError,
@@ -48,7 +46,6 @@ from server.core.commands.registry import find_command, unfit
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.commands.transactions.kept_drafts import KeptDrafts
 from server.core.commands.transactions.unrelayed import NOT_HERE, NoRelays
-from server.core.records.common_case import Dot, Overwritten
 from server.core.records.entries import has_entries
 from server.core.records.records import storage_key_of
 from server.core.records.slicing import Result, Slices, run_through
@@ -133,11 +130,8 @@ class _Writes(Writes):
             tally.ack(node)
         sink.answer(number, b"+OK\r\n" if finish is None else finish(tally, sink))
 
-    def overwrite(
-        self, group: WriteGroup, slot: i16, key: bytes, dot: Dot, value: bytes, sink: Sink, number: int
-    ) -> Overwritten | None:
-        """Never: that would write past the snapshot."""
-        return None
+    def overwrite(self, *_: Any) -> None:
+        """Does nothing: it would write past the snapshot."""
 
     def amend(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
