@@ -9,8 +9,8 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
     writes      go into the snapshot and not into a group of writes. Changes of a key stay a draft there as long as commands
                 can read and change that (kept_drafts.py); `settle` makes the records of drafts at the end
     timers      a command of a script within a turn that would pause between two slices of its work goes on at once. After
-                SCRIPT_SLICES_MAX of them the script ends (TooLong), as nobody else is served meanwhile. One of a transaction
-                or of a script in a worker pauses (`run_in_slices`), and then reads what is the snapshot's
+                SCRIPT_SLICES_MAX of them the script ends (TooLong), as nobody else is served meanwhile. One of a
+                transaction or of a script in a worker pauses (`run_in_slices`), and then reads what is the snapshot's
     relays      there are none: the run ends if a command is to go to another node, as the coordinator has changed
 
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
@@ -29,6 +29,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from mypy_extensions import i16
+
 from protocol.resp import LargeReply, Reply
 from server.core.base.errors import (
     CommandError,
@@ -46,6 +48,7 @@ from server.core.commands.registry import find_command, unfit
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.commands.transactions.kept_drafts import KeptDrafts
 from server.core.commands.transactions.unrelayed import NOT_HERE, NoRelays
+from server.core.records.common_case import Dot, Overwritten
 from server.core.records.entries import has_entries
 from server.core.records.records import storage_key_of
 from server.core.records.slicing import Result, Slices, run_through
@@ -130,8 +133,11 @@ class _Writes(Writes):
             tally.ack(node)
         sink.answer(number, b"+OK\r\n" if finish is None else finish(tally, sink))
 
-    def overwrite(self, *_: Any) -> None:
-        """Does nothing: it would write past the snapshot."""
+    def overwrite(
+        self, group: WriteGroup, slot: i16, key: bytes, dot: Dot, value: bytes, sink: Sink, number: int
+    ) -> Overwritten | None:
+        """Never: that would write past the snapshot."""
+        return None
 
     def amend(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
