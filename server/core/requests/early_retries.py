@@ -22,6 +22,11 @@ contains the least round trip. Before the first relay on a link has been answere
 sets no limit. `MARGIN_MS` covers old clock readings: both sides read their clocks once in each pass of their loops. (If a
 pass takes long, the coordinator reads its clock again before it handles what has arrived: shell/inbound.py.)
 
+Known gap. To allow for clock drift, relay_ages.py lets D grow by 1 ms with each second, and the least round trip here does
+not grow. If delays have risen by more than `MARGIN_MS` for minutes, the coordinator may run a relay that was retried
+already. Example: the delay rises from 1 ms to 220 ms for good. Four minutes later the limit is 883 ms and the wait 985 ms,
+but the coordinator still runs a relay that is 1103 ms old.
+
 Silence, not slowness. A coordinator that is only slow still sends other messages. Relays to it go on waiting, because an
 overloaded cluster must not run commands twice. For the same reason a longer mean round trip raises the limit.
 `relay_retry_ms` is longer than TCP's shortest retransmission timeout (200 ms), so one lost packet does not count as
@@ -53,7 +58,7 @@ _NEWEST: Final = 0.1  # weight of the newest round trip in the mean
 
 
 class RoundTrips:
-    """How long one peer has taken to answer relays over the present link."""
+    """How long one peer has taken to answer relays of commands that may run twice, over the present link."""
 
     __slots__ = ("least_ms", "mean_ms")
 
@@ -95,7 +100,7 @@ class EarlyRetries:
         for item in row.items:
             if item is not None:
                 args = item.args
-                if (len(args) == 3 and args[0] == b"SET") or self.may_repeat(args):
+                if (len(args) == 3 and args[0] == b"SET") or self.may_repeat(args):  # a plain SET needs no look-up
                     count += 1
         if count == len(row.items):
             self._set_limit(row)

@@ -19,8 +19,8 @@ so that no answer takes too long a part of a turn.
 Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has a
 live sibling of a key, the merge has no live sibling either. If one owner lists a key and another does not, the other may
 have an older value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). The hash trees
-count the live keys of each slot, so slots without live keys are skipped. Only short runs of such slots (fewer than
-`_SKIPPED_KEYS` records) are read, because another seek would cost more.
+count the live keys of each slot, so slots without live keys are skipped. Only if such slots between two others have
+fewer than `_SKIPPED_KEYS` records, they are read, too, because another seek would cost more.
 
 In these cases the answer is empty (KEYCOUNTS: `UNKNOWN` for that partition), and the asker uses another owner:
 - a record in the range is damaged;
@@ -45,7 +45,7 @@ from server.core.records.versions import PERSISTENT, DamagedRecord
 
 EXAMINED_MAX = 1000  # records examined for one answer: reading them from RocksDB's memtables takes a few ms
 _CHUNK_KEYS = 64  # keys of the first read; later reads are larger, because each read costs RocksDB milliseconds
-_SKIPPED_KEYS = 64  # dead records in a row that are skipped by a seek: to read so many would cost more
+_SKIPPED_KEYS = 64  # dead records in a row; reading so many costs more than another seek
 UNKNOWN = KeyCount(b"unknown!", 0, 0xFFFFFFFF)  # stands for a partition whose keys this node cannot count
 
 

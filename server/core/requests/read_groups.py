@@ -47,8 +47,8 @@ class ReadGroup(Group):
         return count - len(self.awaited)
 
     def await_voters(self, own_id: str) -> list[str]:
-        """Enters in `awaited` one node for each owner: a live owner itself, or else the stand-in, or else the owner all the
-        same. Leaves out this node (`own_id`), which has voted already. Returns these nodes."""
+        """Enters in `awaited` one node for each owner: a live owner itself; for another owner its stand-in; without a
+        stand-in that owner itself. Leaves out this node (`own_id`), which has voted already. Returns these nodes."""
         voters = {peer: peer for peer in self.plan.peers if peer not in self.plan.absent}
         for owner, node in self.plan.stand_ins:
             if node != own_id:
@@ -105,7 +105,7 @@ def batches_of(records: list[bytes | None], bytes_max: int) -> list[Sequence[int
 
 def merge_answer(state: State, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
     """Merges a replica's records (index -> record) into `group.records`. Returns False, and merges none, if one of them
-    cannot be merged. That error is contained here: otherwise one bad record on a peer would end every node that reads its
+    cannot be merged. That error is contained here: otherwise one bad record on a peer would end every node that reads the
     key."""
     merged = list(group.records)
     try:

@@ -9,7 +9,8 @@ clocks only up to an unknown offset. So it compares each message with the least 
 - The age of a message is its difference minus the smallest difference. The offset cancels out. The age is too low by the
   delay of the least delayed message.
 - Clocks drift. So the smallest difference grows by 1 ms for each 1000 ms that this node has been running. It does not grow
-  while this node is suspended.
+  while this node is suspended. So if all delays rise for good, the age of a message falls by 1 ms with each second, until
+  the age is 0 for a message with the new least delay.
 """
 
 from __future__ import annotations

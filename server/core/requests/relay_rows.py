@@ -1,7 +1,7 @@
 """The commands that this node relays: an item for each command, a row for each RELAY message; and commands that came back.
 
-Theory: relays.py. They are plain classes and not tuples: compiled code checks the types of all items of a tuple
-whenever it reads one of them, and a relayed command is read four times.
+Theory: relays.py. Items, rows and returned commands are plain classes and not tuples: compiled code checks the
+types of all members of a tuple whenever it reads one of them, and a relayed command is read four times.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RelayRow:
         self.begun_ms = sent_ms  # start of the oldest command; a retried command is older than this row
         self.items: list[RelayItem | None] = []  # None: this command has its reply
         self.missing = 0  # replies that are still to come
-        # Early_retries.py: the age limit, and how long the coordinator may be silent before the retry. 0: no limit.
+        # The age limit (early_retries.py), and the silence after which the commands are retried. 0 stands for none.
         self.limit_ms = self.wait_ms = 0
         self.may_repeat = False  # all its commands may run twice
 

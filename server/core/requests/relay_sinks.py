@@ -29,7 +29,7 @@ class RelayedBatch(Sink):
         now_ms: int,
     ) -> None:
         super().__init__()
-        self.is_outgoing = False  # it is in `outgoing`: the end of the turn sends a RELAYED for it
+        self.is_outgoing = False  # this batch is in `outgoing`: the end of the turn sends its replies
         self.told_ms = now_ms  # when the relay came, or when the sender was last told that the commands still run
         self.relayed = True
         self._commands = commands

@@ -245,8 +245,8 @@ class Relays:
         return lambda: self.renew_or_refuse(sink)
 
     def renew_or_refuse(self, sink: Sink) -> ErrorReply | None:
-        """Returns STALE if the sink's commands are stale, else None. If they are not stale, then at most once in
-        `_PROGRESS_MS`, extends their age limit and tells the sender of the relay that they still run."""
+        """Returns STALE if the sink's commands are stale, else None. Extends the age limit of commands that are not stale,
+        and tells the sender of the relay that they still run: both at most once in `_PROGRESS_MS`."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state
@@ -342,7 +342,7 @@ class Relays:
 
     def give_up(self, peer: str, trouble: str, sent_until_ms: int) -> None:
         """Retries the relays to `peer` that were sent until `sent_until_ms`, and the unsent ones. A relay that was sent
-        later is not stale yet, so a `peer` that was only suspended may still run it. `trouble` is the reason."""
+        later is not stale yet, so `peer` may still run it if it was only suspended. `trouble` is the reason."""
         unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
         for settings in unsent:
             row = self._gathering.pop(settings)

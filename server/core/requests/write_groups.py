@@ -53,7 +53,7 @@ class WriteGroup(Group):
         self.unconfirmed_bytes = 0  # its part of `Writes.unconfirmed_bytes`: `size_bytes` or 0
 
     def may_cover(self, sink: Sink) -> bool:
-        """Whether writes of a relayed batch may be covered writes of this group (writes.py): the peer is a live owner, this
+        """Whether writes of a relayed batch may be covered writes of this group (writes.py): its peer is a live owner, this
         node is an owner, and the partition does not move. If so, sets `batch` and `covered_numbers` for that batch."""
         plan = self.plan
         if not isinstance(sink, RelayedBatch) or not plan.owned or plan.owner_sets:
@@ -67,8 +67,8 @@ class WriteGroup(Group):
     def write_batch(
         self, records: Records, written: Sequence[Written], patch_bytes_min: int, origin: Origin | None
     ) -> None:
-        """Stores records here and adds them to the group. A record of `patch_bytes_min` or more
-        that replaces another one may be sent as a patch."""
+        """Stores records here and adds them to the group. A record of `patch_bytes_min` or more that replaces another one
+        may be sent as a patch."""
         for key, record, old in written:
             if records.put(key, record, old):
                 self.repeated[key] = record

@@ -356,10 +356,9 @@ class Writes(GroupTable[WriteGroup]):
             self._apply_verdict(group)
 
     def holds_only_copy(self) -> bool:
-        """Whether this node knows of no other copy of some write for which none of its clients waits any more.
+        """Whether no other node has acknowledged some write yet, although no client waits for it at this node any more.
 
-        No client waits if the write was answered, at W=1 or with an error, or if another owner answers it (a covered
-        write).
+        Such a write was answered, at W=1 or with an error, or another owner answers it (a covered write).
         """
         return any(not each.waiters and len(each.tally.acked) < 2 for each in self._groups.values() if each.awaited)
 
