@@ -1,8 +1,9 @@
-"""Writes large records that have many patch rows whole, in slices, while their clients go on writing.
+"""Checkpoints: writes large records with many patch rows whole, in slices, while clients go on writing them.
 
-Theory: records/patch_rows.py. Each node does this for its own store. A record is taken as it is stored before a turn, and
-staged like any large value (shell/staging.py), a chunk in each pass of the loop. The turn in which that ends puts it into
-its batch, in place of the base and of the rows that it has. Rows that were written meanwhile stay behind it.
+Theory: records/patch_rows.py. Each node does this for its own store. A checkpoint reads a record from the store, and
+stages it like any large value (shell/staging.py): one chunk in each pass of the loop. The batch of the turn that stages
+the last chunk replaces the base and the rows that were read. Rows that were written after the read stay: they apply to
+the new base.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ class Checkpoints:
         state.records.folded.large_bytes = state.staged_bytes_min
 
     def tick(self) -> None:
-        """Begins if there is something to do."""
+        """Starts the procedure, if a record waits for its checkpoint and the procedure does not run already."""
         if self._state.records.folded.overdue and not self._is_running:
             self._is_running = True
             self._background.run("checkpoints", self._steps(), self._failed)
 
     def _failed(self) -> None:
-        """A record was damaged. It is mended elsewhere, and that writes it whole."""
+        """Notes the end by an error: a record is damaged. Mending (repair/mending.py) writes that record whole."""
         self._is_running = False
 
     def _steps(self) -> Steps:
         state, timers = self._state, self._background.timers
         while (checkpoint := state.records.folded.next_overdue()) is not None:
-            if not self._take(checkpoint):
+            if not self._read_record(checkpoint):
                 state.records.folded.overdue[checkpoint.key] = None
                 yield timers.pause_for_turn(state.now_ms + _PAUSE_MS)
                 continue
@@ -52,8 +53,9 @@ class Checkpoints:
         self._is_running = False
         return None
 
-    def _take(self, checkpoint: Checkpoint) -> bool:
-        """Whether what this node has of the record is what the store has: this turn has not changed it."""
+    def _read_record(self, checkpoint: Checkpoint) -> bool:
+        """Sets the record of a checkpoint as the store has it. Returns False if this turn has changed the record, or if
+        there is none."""
         records, key = self._state.records, checkpoint.key
         if key in records.writes or key in records.deferred.uncommitted or key in records.pending.by_key:
             return False

@@ -1,4 +1,4 @@
-"""Digests of the records of a read group. Only READ carries them, the question to and from nodes of earlier versions.
+"""Digests of the records of a read group, for READ: the question to and from nodes of earlier versions.
 
 Two digests exist. `digest` hashes the records themselves. `short_digest` hashes only the checksum that each record
 begins with: for large records, hashing all their bytes would cost more than the rest of the read. The receiver tells
@@ -16,10 +16,10 @@ _ABSENT = bytes(8)
 def digest(records: list[bytes | None]) -> bytes:
     """HOT. Returns 8 bytes, equal for equal lists of records.
 
-    The records are joined without separators, an absent one as `-`. That is safe: a record states its own length (its
-    counts and the sizes of its values), so joined records can be split in one way only. If a record begins with the byte
-    `-`, the joined bytes look like an absent record and another one. But that other one is not valid: its checksum is
-    wrong.
+    The records are joined without separators; `-` stands for an absent record. Different lists give different bytes: a
+    record states its own length (its counts and the sizes of its values), so joined records can be split in one way only.
+    If a record begins with the byte `-`, that byte could also be read as an absent record. But the bytes behind it are
+    then no valid record, because their checksum is wrong.
     """
     return xxh3_64_digest(_joined(records))
 

@@ -1,8 +1,9 @@
 """The interface of the table of drafts in an atomic run, which is a transaction or a script on keys of one slot.
 
-The commands of an atomic run do not change the stored records but a snapshot of them (transactions/snapshot.py). A change
-that one of them makes to a key stays a draft. The next commands change that draft further, and its record is made once.
-Commands find the table in `Writes.draft_table`, which is None outside an atomic run. The class that implements it is in
+The commands of an atomic run do not change the stored records but a snapshot of them (transactions/snapshot.py). If a
+command changes a key, the change stays a *draft*, from which no record has been made yet. The next commands change the
+same draft. Its record is made when one of them needs it, and at the latest at the end of the run. Commands find the table
+in `Writes.draft_table`, which is None outside an atomic run. The class that implements it is in
 commands/transactions/kept_drafts.py, which also gives the reasons.
 """
 
@@ -16,18 +17,18 @@ class DraftTable:
     """The drafts by key, for the commands of one atomic run."""
 
     def draft_for(self, sink: Sink, args: list[bytes]) -> Draft | None:
-        """Returns the draft of the key in the first argument; None if there is none that the command may change.
+        """Returns the draft of key `args[1]`; None if there is no draft, or if the command must not change it.
 
-        A command that has changed the draft calls `changed`. A command that has ended half way calls `fail`.
+        A command that has changed the draft calls `changed`. A command that has made a part of its change calls `fail`.
         """
         raise NotImplementedError
 
     def changed(self, args: list[bytes], deletes: bool) -> None:
-        """A command has changed the draft that `draft_for` gave it. `deletes`: it has only removed something."""
+        """Notes a change of the draft that `draft_for` has returned. `deletes`: the command has only removed something."""
         raise NotImplementedError
 
     def fail(self) -> None:
-        """A draft may have a part of the changes of a command: nothing of the atomic run may be stored."""
+        """Notes that a draft perhaps holds only a part of a command's change. Nothing of the atomic run is stored then."""
         raise NotImplementedError
 
     def keep(self, key: bytes, draft: Draft, deletes: bool) -> bool:

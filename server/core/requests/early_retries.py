@@ -1,31 +1,47 @@
-"""Early retries: relayed commands that may run twice do not wait long for a coordinator from which nothing comes.
+"""Early retries: relayed commands that may run twice do not wait long for a coordinator that sends nothing.
 
-Theory. A relay to a node that hangs is given up after `relay_silence_ms` (1.5 s), so that a short pause of a node does not
-make the outcome of an INCR unknown. But most commands may run twice: reads, plain SET, DEL, HSET. If their coordinator has
-sent nothing for `relay_retry_ms` (250 ms), they go to the next owner. If the first coordinator was only late, its reply is
-ignored.
+Theory. If a coordinator hangs, this node gives up its relays to it after `relay_silence_ms` (1.5 s). A shorter time would
+make the outcome of an INCR unknown at each short pause of a node. But most commands may run twice: reads, plain SET, DEL,
+HSET. If their coordinator has sent nothing for about `relay_retry_ms` (250 ms), they go to the next owner. If the first
+coordinator replies later, its reply is ignored.
 
-No lost update. Suppose that the first coordinator resumes and runs the old SET when the client has its reply already, and
-another SET has been acknowledged since. Then the old value would get a new dot, and would win. So such a relay carries an
-*age limit*, and a coordinator refuses it (STALE) when it is older. The retry begins only when the limit is over for sure:
+No lost update. Suppose that the retry of a SET has been answered, and a second SET of the key has been acknowledged. If
+the first coordinator then resumed and ran the old SET, the old value would get a new dot, and would win over the second
+SET. So a relay that may be retried early carries an *age limit*. A coordinator refuses a relay that is older than its
+limit, with the reply STALE. The retry begins when the relay is certainly older than its limit:
 
-    limit_ms    max(relay_retry_ms - MARGIN_MS, 4 * mean round trip), and not more than `relay_stale_ms`
-    wait_ms     limit_ms + MARGIN_MS + least round trip
+    limit_ms    max(relay_retry_ms - MARGIN_MS, 4 * mean round trip). If that is `relay_stale_ms` or more: no limit
+    wait_ms     limit_ms + MARGIN_MS + least round trip: from the sending of the relay to its retry
 
-Why that suffices. The coordinator estimates a relay's age (relay_ages.py). The estimate is too low by the delay of the
-least delayed message that it has had from us over this link, and that is not more than the least round trip of a relay over
-this link. So there is no limit, and no early retry, until such a relay has been answered. `MARGIN_MS` covers that both
-sides read their clocks once a pass of their loops; the coordinator does so anew if a pass takes long (shell/inbound.py).
+A relay without a limit is not retried early.
 
-Silence, not lateness. A coordinator that is slow sends other messages, and relays to it go on waiting: to run all its
-commands twice would double the load just when there is too much of it. The mean round trip raises the limit for the same
-reason. `relay_retry_ms` is more than TCP's shortest retransmission timeout (200 ms), so that one lost packet is no silence.
+Why that is long enough. The coordinator can only estimate the age of a relay (relay_ages.py). It compares the relay with
+the message from this node that had the smallest delay D on this link. So its estimate is too low by D. A round trip
+contains the delay of one relay, so D is at most the least round trip of a relay on this link. This is why `wait_ms`
+contains the least round trip. Before the first relay on a link has been answered, this node knows no bound of D, so it
+sets no limit. `MARGIN_MS` covers old clock readings: both sides read their clocks once in each pass of their loops. (If a
+pass takes long, the coordinator reads its clock again before it handles what has arrived: shell/inbound.py.)
 
-Which commands. All whose spec says that they may run twice. A RELAY message has one limit, so it has such commands only;
-in a mixed turn the other keys' commands have a message of their own. All commands of a key stay in one message (relays.py),
-and a command that was retried before, or travels in pieces, has no limit.
+Known gap. To allow for clock drift, relay_ages.py lets D grow by 1 ms with each second, and the least round trip here does
+not grow. If delays have risen by more than `MARGIN_MS` for minutes, the coordinator may run a relay that was retried
+already. Example: the delay rises from 1 ms to 220 ms for good. Four minutes later the limit is 883 ms and the wait 985 ms,
+but the coordinator still runs a relay that is 1103 ms old.
 
-A node of an earlier version knows no limits, and does not announce the capability LIMITS. Relays to it wait as before.
+Silence, not slowness. A coordinator that is only slow still sends other messages. Relays to it go on waiting, because an
+overloaded cluster must not run commands twice. For the same reason a longer mean round trip raises the limit.
+`relay_retry_ms` is longer than TCP's shortest retransmission timeout (200 ms), so one lost packet does not count as
+silence.
+
+Which commands. A command may run twice unless its spec says otherwise (`once`, commands/spec.py). All commands of a key
+stay in one RELAY message (relays.py), and a message has one limit. So a row is divided in two if need be: a message with
+a limit, for the keys whose commands may all run twice, and a message without a limit for the other keys.
+
+A message has no limit either
+
+- if one of its commands was retried before;
+- if it travels in pieces, or behind a large message of the same turn;
+- if `relay_retry_ms` is not more than `MARGIN_MS`;
+- if the coordinator is of an earlier version: it has not announced the capability LIMITS.
 """
 
 from __future__ import annotations
@@ -42,7 +58,7 @@ _NEWEST: Final = 0.1  # weight of the newest round trip in the mean
 
 
 class RoundTrips:
-    """How long one peer has taken to answer relays over the present link."""
+    """How long one peer has taken to answer relays of commands that may run twice, over the present link."""
 
     __slots__ = ("least_ms", "mean_ms")
 
@@ -55,15 +71,15 @@ class EarlyRetries:
     """Which relays have an age limit, and when they may be retried."""
 
     def __init__(self, state: State) -> None:
-        self.may_repeat: Callable[[list[bytes]], bool] = lambda args: False  # retries.py knows the commands
+        self.may_repeat: Callable[[list[bytes]], bool] = lambda args: False  # set by retries.py
         self.peers = state.capable[LIMITS]
         self._state = state
         self._round_trips: dict[str, RoundTrips] = {}
 
     def answered(self, row: RelayRow, now_ms: int) -> None:
-        """HOT. The coordinator has answered some commands of a row."""
+        """HOT. Notes a round trip: the coordinator has answered some commands of a row."""
         if not row.may_repeat:
-            return  # commands that must not run twice may take long, or wait
+            return  # such commands may take long or block, so their times say nothing of the link
         taken_ms = now_ms - row.sent_ms
         known = self._round_trips.get(row.peer)
         if known is None:
@@ -74,17 +90,17 @@ class EarlyRetries:
             known.least_ms = taken_ms
 
     def forget(self, peer: str) -> None:
-        """Our link to `peer` has broken, or it may have forgotten how late our messages are."""
+        """Forgets the round trips to `peer`: the link broke, or that node may have forgotten the delays of our messages."""
         self._round_trips.pop(peer, None)
 
     def limit(self, row: RelayRow, number: int) -> RelayRow | None:
-        """HOT. Gives a row that is about to be sent its age limit, if all its commands may run twice. If only those of some
-        keys may, moves these to a row of their own, which has that number, and returns it."""
+        """HOT. Sets the age limit of a row that is about to be sent, if all its commands may run twice. If that holds for
+        some keys only, moves their commands to a new row `number`, sets its limit instead, and returns the new row."""
         count = 0
         for item in row.items:
             if item is not None:
                 args = item.args
-                if (len(args) == 3 and args[0] == b"SET") or self.may_repeat(args):
+                if (len(args) == 3 and args[0] == b"SET") or self.may_repeat(args):  # a plain SET needs no look-up
                     count += 1
         if count == len(row.items):
             self._set_limit(row)
@@ -96,7 +112,7 @@ class EarlyRetries:
         return None
 
     def _set_limit(self, row: RelayRow) -> None:
-        """HOT. Sets the limit of a row of commands that may run twice, if there can be one."""
+        """HOT. Sets the limit of a row whose commands may all run twice, unless the module docstring rules a limit out."""
         row.may_repeat = True
         known, config = self._round_trips.get(row.peer), self._state.config
         if known is None or row.begun_ms < row.sent_ms or config.relay_retry_ms <= MARGIN_MS:
@@ -109,7 +125,7 @@ class EarlyRetries:
             row.wait_ms = limit_ms + MARGIN_MS + known.least_ms
 
     def _split(self, row: RelayRow, number: int) -> RelayRow:
-        """Moves the commands of keys whose commands may all run twice to a new row, and returns that."""
+        """Moves the commands of keys whose commands may all run twice to a new row. Returns the new row."""
         items = [item for item in row.items if item is not None]
         kept = {_key_of(item): None for item in items if not self.may_repeat(item.args)}
         part = RelayRow(number, row.peer, row.sent_ms, row.in_order, row)
@@ -121,8 +137,8 @@ class EarlyRetries:
     def take_due(
         self, rows: dict[int, RelayRow], now_ms: int, may_move: Callable[[RelayItem, RelayRow], bool]
     ) -> list[tuple[RelayRow, list[RelayItem]]]:
-        """Takes the commands that `may_move` out of the rows that are due, and removes rows without any other. Returns each
-        row with its commands."""
+        """Removes from each row that is due the commands for which `may_move` is true, and drops rows that are empty then.
+        Returns each due row with the commands that were removed."""
         taken = []
         for row in [row for row in rows.values() if self._is_due(row, now_ms)]:
             moved: list[RelayItem] = []
@@ -137,7 +153,7 @@ class EarlyRetries:
         return taken
 
     def _is_due(self, row: RelayRow, now_ms: int) -> bool:
-        """Whether a row has waited long enough, and nothing at all has come from its coordinator since then."""
+        """Whether a row was sent `wait_ms` ago or earlier, and its coordinator has sent nothing at all for `wait_ms`."""
         if not row.limit_ms or now_ms - row.sent_ms < row.wait_ms:
             return False
         return now_ms - self._state.last_message_ms.get(row.peer, row.sent_ms) >= row.wait_ms

@@ -58,7 +58,7 @@ class Group:
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
-        # If this group is a part of a group that was divided, the number of that group: it tells how old the plan is.
+        # Tells how old the plan is. A part of a divided group keeps the number of the undivided group here.
         self.opened_number = number
         self.plan = plan
         self.tally = tally
@@ -79,18 +79,18 @@ class GroupTable(Generic[G]):
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.quorum_times = Histogram()  # how long quorums took to answer, in whole milliseconds
+        self.quorum_times = Histogram()  # how long quorums took to answer, in us, measured in whole ms
         self._opened: list[tuple[dict[int, Any], int, G]] = []
         self._groups: dict[int, G] = {}
         self._deadlines: deque[G] = deque()
 
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
-        """Makes a group that needs `wanted` acknowledgements. Until its launch it is `gathering[name]`.
+        """Makes a group that needs `wanted` acknowledgements, and enters it as `gathering[name]` until its launch.
 
-        If `name` is the quorum, other requests of this turn join the group. If `name` is the group's own number, none does.
-        A request gets a group of its own if the live owners alone cannot make the quorum. Stand-ins are asked then, and a
-        stand-in may hold one key and lack another one. One of an earlier version (READ) votes for all keys or for none.
-        Raises NoLayout on a node without a layout.
+        Requests look for their quorum in `gathering`. So if `name` is the quorum, others of this turn join the group. If
+        `name` is the group's own number, no other request joins it. That is so if the live owners alone cannot make the
+        quorum: then stand-ins are asked, and a stand-in may hold one key and lack another. A stand-in of an earlier version
+        (READ) votes for all keys of a group or for none. Raises NoLayout on a node without a layout.
         """
         state = self._state
         if not plan.replicas:
@@ -166,13 +166,13 @@ class GroupTable(Generic[G]):
             self._apply_verdict(group)
 
     def refused(self, node: str, number: int) -> None:
-        """`node` has refused what group `number` asked."""
+        """Counts a failure: `node` has refused group `number`."""
         group = self._groups.get(number)
         if group is not None:
             self._fail_vote(group, node)
 
     def peer_lost(self, peer: str) -> None:
-        """The connection to `peer` broke: the answers that were to come over it will not come."""
+        """Counts all awaited answers of `peer` as failed: the connection to it broke."""
         for group in list(self._groups.values()):
             self._fail_vote(group, peer)
 

@@ -6,36 +6,36 @@ the work of an owner whose answer nobody needs. With N=3 and R=2 a GET that asks
 half of the messages. A slow owner is hidden in two other ways:
 
 - The owner to ask is the better one of two that are drawn at random. For each peer this module keeps the mean of its
-  recent latencies (an exponentially weighted one). Peers whose means differ by less than `SIMILAR_MS` count as equal,
+  recent latencies (an exponentially weighted one). Peers whose means differ by `SIMILAR_MS` or less count as equal,
   so that healthy owners share the load.
 - If the answer is later than about 97 % of the answers of this peer (`tail_ms`), one more owner is asked. That is the
-  hedge. It is never sent sooner than `DELAY_MS_MIN` after the question.
+  hedge. The tail does not fall further once it is `DELAY_MS_MIN` or less.
 
-A frozen owner is noticed when its first answer is late. From then on its mean is so high that other owners are asked.
+If an owner hangs, its first late answer raises its mean so much that reads ask other owners from then on.
 
 The budget (a token bucket). If the whole cluster is slow, hedges would double its load just then. So each read adds
 `BUDGET_SHARE` of a token to a bucket of `BUDGET_READS_MAX` tokens, which is full at the start. A hedge of n reads takes n
-tokens, and waits while there are none. One case needs no tokens: an answer that is later than `LATE_MS` and than four
-times the tail. Such a peer is probably frozen, not slow.
+tokens, and waits while there are none. One case needs no tokens: a question has had no answer for `LATE_MS` and for
+four times the tail. Such a peer probably hangs, and is not only slow.
 
-No budget is needed if a peer refuses, has no vote for a key, or its link breaks: then another owner takes its place at
-once (reads.py).
+If a peer refuses, has no vote for a key, or loses its link, the next owner is asked at once (reads.py). That needs no
+tokens.
 
 The running tail is an estimate of the 97th percentile without a history of samples: a sample above the estimate raises it
 by 97 % of the gain, any other sample lowers it by 3 % of the gain. So it is stable where 3 % of the samples are above it.
-The gain is a fifth of the estimate. Each check raises the estimate at most once, because answers that are late together
-have one cause.
+The gain is a fifth of the estimate. Each run of `_check` raises the estimate of a peer at most once, because answers that
+are late together have one cause.
 
 Time is in whole milliseconds, and one timer (work/timers.py) serves all groups: it is set for the first answer that will
-be late. If the timer itself runs late, this node was busy, and the answers may wait in its sockets. Then it checks again
-after `DELAY_MS_MIN`.
+be late. If the timer itself runs late, this node was busy, and the answers may wait in its sockets. So `_check` hedges
+nothing then, and sets the timer to `DELAY_MS_MIN` later.
 
-    an owner is asked                     by
-    chosen, because R needs it            Reads._ask_needed
-    all, because the read is sampled      Reads._launch, for a share of `COMPARED_SHARE` of the groups
-    all, because an answer differed       Reads._count_answer, for read repair
-    the next one, at a failure            Reads._ask_needed
-    the next one, because of lateness     Reads._hedge
+    owners that are asked     why                     where
+    the R - 1 chosen ones     the quorum needs them   Reads._ask_needed
+    all                       the read is sampled     Reads._launch, for a share of `COMPARED_SHARE` of the groups
+    all                       an answer differs       Reads._count_answer, for read repair
+    one more                  an owner has failed     Reads._ask_needed
+    one more                  an answer is late       Reads._hedge
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from server.core.base.state import State
 from server.core.requests.read_groups import ReadGroup
 from server.core.work.timers import Timers
 
-COMPARED_SHARE = 0.01  # this share of the groups, chosen at random, asks all owners, so that read repair sees each one
+COMPARED_SHARE = 0.01  # this share of the groups, chosen at random, asks all owners, so that each owner is compared
 BUDGET_SHARE: Final = 0.05
 BUDGET_READS_MAX: Final = 1000.0
 DELAY_MS_MIN: Final = 5  # healthy answers are often as late as this on a busy machine
@@ -56,7 +56,7 @@ DELAY_MS_MAX: Final = 250
 LATE_MS: Final = 250
 RETRY_MS: Final = 10  # a hedge without tokens is tried again after this time
 SIMILAR_MS: Final = 2.0  # latencies are measured in whole milliseconds
-NO_VOTE_MS: Final = 50.0  # the mean of a peer that gave no vote is at least this: it is damaged, or is being filled
+NO_VOTE_MS: Final = 50.0  # the least mean of a peer that gave no vote: such a peer is damaged, or is being filled
 _QUANTILE: Final = 0.97
 _GAIN: Final = 0.2
 _NEWEST: Final = 0.25  # weight of the newest latency in the mean
@@ -81,7 +81,7 @@ class PeerLatency:
             self.tail_ms -= self.tail_ms * _GAIN * (1 - _QUANTILE)
 
     def is_late_by(self, silence_ms: int) -> None:
-        """Notes that a question has had no answer for `silence_ms`, the tail or longer."""
+        """Notes that a question has had no answer for `silence_ms`, which is not less than the tail."""
         self.mean_ms = max(self.mean_ms, float(silence_ms))
         self._raise_tail()
 
@@ -104,12 +104,12 @@ class Hedging:
         self.hedge = hedge  # tracing wraps it (core/tracing/traces.py)
         self._peers: dict[str, PeerLatency] = {}
         self._timer_ms = 0  # when `_check` is called next; 0 if no timer is set
-        self._was_late = False  # the last check was late itself, and looked at nothing
+        self._was_late = False  # the last run of `_check` came late, and hedged nothing
 
     # --- whom to ask
 
     def is_sampled(self) -> bool:
-        """HOT. Whether the next group asks all owners. Random: a client's pattern must not leave out a key for ever."""
+        """HOT. Whether the next group asks all owners. Random: a fixed interval could miss the same key each time."""
         return self._state.rng.random() < self.compared_share
 
     def choose(self, owners: Sequence[str], count: int) -> list[str]:
@@ -155,7 +155,7 @@ class Hedging:
             self._set_timer(due_ms)
 
     def answered(self, peer: str, group: ReadGroup) -> None:
-        """HOT. `peer` answers for a group. The sample is dropped if an earlier group still waits for that peer."""
+        """HOT. Notes an answer of `peer`. Its latency is no sample while `peer` owes the answer for an earlier group."""
         known = self._peers.get(peer)
         if known is None:
             return
@@ -171,13 +171,13 @@ class Hedging:
             asked.popleft()
 
     def gave_no_vote(self, peer: str) -> None:
-        """`peer` has refused a group, or has no vote for a key of it: others are asked first for a while."""
+        """Raises the mean of `peer`, which has refused a group or a vote for a key. So other owners are asked first."""
         known = self._peers.get(peer)
         if known is not None:
             known.mean_ms = max(known.mean_ms, NO_VOTE_MS)
 
     def lost(self, peer: str) -> None:
-        """The link to `peer` broke: what is known of its latency is forgotten."""
+        """Forgets the latency of `peer`: the link to it broke."""
         self._peers.pop(peer, None)
 
     # --- late answers
@@ -190,7 +190,7 @@ class Hedging:
         """Hedges the groups whose answers are late, as far as the budget allows, and sets the next timer."""
         now_ms = self._state.now_ms
         if not self._timer_ms or now_ms < self._timer_ms:
-            return  # a timer that was set before an earlier one
+            return  # this timer was replaced by one that was due earlier
         is_late = now_ms - self._timer_ms > DELAY_MS_MIN
         self._timer_ms = 0
         if is_late and not self._was_late:

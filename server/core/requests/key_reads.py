@@ -1,9 +1,10 @@
 """Quorum reads of keys that commands are about to write. The commands of a turn that write the same key share one read.
 
 Theory. Suppose that fifty clients push to one list. Each command needs a quorum read of the list first. Reads of one turn
-that ask the same owners are in one group anyway (reads.py), and all of them see the same record. So one read is enough. Its
-answer goes to all fifty commands, in the order in which they came. That saves the owners 49 comparisons. It saves most with
-large records: a group with many of them would be divided, because the answers might not fit into one message.
+that ask the same owners are in one group anyway (reads.py), and all of them see the same record. So one read is enough.
+Its answer goes to all fifty commands, in the order in which they came. The owners make one comparison and not fifty. The
+saving is largest for large records: a group that read one of them fifty times would be divided, because its answers might
+not fit into one message.
 
 A command can join a read until the read's group is sent. A command that begins later needs a new read, because it must see
 every write that was acknowledged before it began. Most reads are used by one command only. So the first command starts a
@@ -21,7 +22,7 @@ from server.core.requests.reads import FinishRead, Reads
 
 
 class _JointRead(Sink):
-    """The sink of a read for several commands. Each of them counts as a request in flight."""
+    """The sink of a read for several commands. Each command counts as a request in flight."""
 
     def __init__(self, state: State, reads: Reads, first: Waiter) -> None:
         super().__init__(first[1])
@@ -59,8 +60,8 @@ class _JointRead(Sink):
 def start_shared(
     state: State, reads: Reads, plan: Plan, key: bytes, finish: FinishRead, sink: Sink, number: int
 ) -> None:
-    """Reads storage key `key` as `Reads.start` does. Calls of one turn for the same key, with the same R, share one
-    read."""
+    """Reads storage key `key` as `Reads.start` does. If two calls in one turn have the same key and the same R, they share
+    one read."""
     group = reads.open(plan, sink.read_quorum)
     waiter: Waiter = (finish, sink, number)
     place = group.shared.get(key)

@@ -5,10 +5,11 @@ Theory. A large value is written to the store in chunks before the message or co
 will. A wrong guess costs only time: chunks that the batch of the turn does not adopt are deleted.
 
     STORE, KEEP, HINT, ASK      their records, of which nearly all are newer than what is stored
-    RELAY, a client's command   the value of a SET and the like, if this node coordinates its key
+    RELAY, a client's command   the value of a SET and the like, if this node coordinates the key
 
-A command that makes a large record of what is stored (COPY, SUNIONSTORE, APPEND) has it only when it has read its keys. So
-it takes several turns, and stages the record itself in the last ones (commands/draft_writes.py), by `Writes.stage`.
+Some commands make a large record from stored ones (COPY, SUNIONSTORE, APPEND). Their record does not exist before they
+have read their keys, so this module cannot stage it. Such a command takes several turns, and stages its record in the
+last turns by `Writes.stage` (commands/draft_writes.py).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from server.core.formats.pausing import Slices
 
 Stage = Callable[
     [Sequence[bytes]], Slices[None]
-]  # stages values; what they belong to is to be stored in its last slice
+]  # stages values, in slices. In the turn of the last slice the caller must store the record that has these values
 
 _STORING: Final = (b"STORE", b"KEEP", b"HINT", b"ASK")
 _SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # command -> index of its value
@@ -31,7 +32,7 @@ _RELAYED_AT: Final = 5  # index of the first command in a RELAY
 
 
 def nothing_staged(values: Sequence[bytes]) -> Slices[None]:
-    """Stages nothing: the node runs without a store that takes chunks."""
+    """Stages nothing: for a node whose store does not accept chunks."""
     yield from ()
 
 

@@ -2,10 +2,10 @@
 
 Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the values.
 So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it with those
-of other owners, to see whether the key is live, and to list the key. Of a hash, a set or the like, a LIVE page has a
-*summary*: a skeleton without most of the fields. Summaries that differ cannot be merged; then the asker asks for the
-skeletons (HEADS). Each answer is bounded in keys, in records examined and in bytes read, so that no answer takes too long
-a part of a turn.
+of other owners, to see whether the key is live, and to list the key. For a hash, a set or the like, a LIVE page has only
+a *summary*: a skeleton without most of the fields. Summaries that differ cannot be merged. If they do, the node that
+scans (the *asker*) asks for the skeletons (HEADS). Each answer is bounded in keys, in records examined and in bytes read,
+so that no answer takes too long a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
@@ -16,10 +16,11 @@ a part of a turn.
     KEYCOUNTS partitions         for each partition: its hash, how many live keys it has (of one database if the question
     [database]                   names one), and how many of these have an expiry
 
-Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
-a live sibling of a key, the merge has none. If one owner lists a key and another does not, the other may have an older
-value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). A slot without live keys is
-not read at all, because the hash trees count the live keys of each slot.
+Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has a
+live sibling of a key, the merge has no live sibling either. If one owner lists a key and another does not, the other may
+have an older value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). The hash trees
+count the live keys of each slot, so slots without live keys are skipped. Only if such slots between two others have
+fewer than `_SKIPPED_KEYS` records, they are read, too, because another seek would cost more.
 
 In these cases the answer is empty (KEYCOUNTS: `UNKNOWN` for that partition), and the asker uses another owner:
 - a record in the range is damaged;
@@ -44,8 +45,8 @@ from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import PERSISTENT, DamagedRecord
 
 EXAMINED_MAX = 1000  # records examined for one answer: reading them from RocksDB's memtables takes a few ms
-_CHUNK_KEYS = 64  # keys of the first read; later reads are larger, because each costs RocksDB milliseconds to begin
-_SKIPPED_KEYS = 64  # another seek costs less than reading this many dead records
+_CHUNK_KEYS = 64  # keys of the first read; later reads are larger, because each read costs RocksDB milliseconds
+_SKIPPED_KEYS = 64  # dead records in a row; reading so many costs more than another seek
 UNKNOWN = KeyCount(b"unknown!", 0, 0xFFFFFFFF)  # stands for a partition whose keys this node cannot count
 
 
@@ -67,8 +68,8 @@ def page(state: State, asked: PageQuestion) -> PageAnswer | None:
 def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> PageAnswer:
     """Answers PAGE without LIVE.
 
-    The asker continues at the last prefix that it has seen, so a page with one prefix only would bring no progress. So a
-    page ends before `limit` only when it has keys of at least two prefixes."""
+    The asker continues at the last prefix that it has seen, so it would make no progress with a page of a single prefix.
+    If `PAGE_BYTES` are reached before `limit`, the page ends only if it has keys of two prefixes or more."""
     found: list[bytes] = []
     count = size = 0
     while True:
@@ -161,7 +162,7 @@ class _LivePage:
         ) and self._examined > 0
 
     def _examine(self, key: bytes, record: bytes) -> None:
-        """HOT. Adds a record to the page if it may be live, and is of the database that is asked for."""
+        """HOT. Adds a record to the page if it may be live and belongs to the database of the question."""
         self._examined += 1
         if self._database != EVERY_DATABASE and database_of(key[PREFIX_BYTES:]) != self._database:
             return

@@ -1,9 +1,10 @@
 """The coordinator's side of patches: owners that hold the former version of a large record are sent only what changes.
 
 Theory. A write group keeps the former version of each large record that it writes. When the group is sent, a patch is
-computed from both versions (records/patches.py), and the owners that have announced the capability get a PATCH instead of a
-STORE. The coordinator does not know which version an owner holds. Nearly always it is the former one, which was sent before
-on the same connection. The owner checks, and answers:
+computed from both versions (records/patches.py). The owners that have announced the capability get a PATCH instead of a
+STORE. A group without waiters (all its writes are covered, writes.py) is always sent whole, in a KEEP. The coordinator
+does not know which version an owner holds. Nearly always it is the former version, because that was sent before on the
+same connection. The owner checks that, and answers:
 
     the owner holds                         it answers             then it gets
     the base of the patch                   STORED                 nothing more
@@ -18,11 +19,11 @@ because they do not hold the former version.
 Order. A patch does not overtake the large messages before it (State.send_behind). Otherwise a patch would arrive before its
 base whenever the base travels in pieces.
 
-Several UNFITs. If an owner lacks a base, none of the patches that are on their way to it fits. One whole record is enough
-for all of them. The first UNFIT is answered by the whole record. If the owner then answers UNFIT for a group that was
-sent before that record, the coordinator sends the patches of that group a second time. They arrive behind the whole
-record, and its clock covers their results, so the owner answers STORED. If it answers UNFIT again, the whole record was
-lost, and is sent again.
+Several UNFITs. If an owner lacks a base, it cannot apply any of the patches that are on their way. One whole record is
+enough for all of them. The coordinator answers the first UNFIT with the whole record. It may get further UNFITs, for
+groups that it had sent before the whole record. It answers those with the patches of the same group, a second time. They
+arrive after the whole record, and the clock of that record covers their results, so the owner answers STORED. If the
+owner answers UNFIT to the second sending, too, the whole record was lost, and the coordinator sends it again.
 
 A COMPARE does not overtake a patch or a large record of its key either (`State.sent_behind`, reads.py). Otherwise the owner
 would find a difference, and answer with its whole record.
@@ -44,8 +45,8 @@ class Patching:
     def __init__(self, state: State) -> None:
         self._state = state
         self._large_bytes = state.config.large_message_bytes // 2  # a group of this size may travel in pieces
-        # (owner, storage key) -> a number that was drawn when its whole record was sent. Groups that were sent before that
-        # have smaller numbers.
+        # (owner, storage key) -> a group number that was drawn when the whole record was sent: older groups have smaller
+        # numbers.
         self._whole: dict[tuple[str, bytes], int] = {}
 
     def begin(self, group: WriteGroup) -> bytes:
@@ -59,7 +60,7 @@ class Patching:
         return patch
 
     def settle(self, group: WriteGroup) -> None:
-        """HOT. Takes the keys of a closed group out of `sent_behind`, unless later groups have them there, too."""
+        """HOT. Counts down the keys of a closed group in `sent_behind`, and removes those that no later group has."""
         sent_behind = self._state.sent_behind
         for key in group.payload[::2] if group.is_behind else ():
             sent_behind[key] -= 1
@@ -87,7 +88,7 @@ class Patching:
         return True
 
     def unfit(self, group: WriteGroup, owner: str) -> None:
-        """Answers UNFIT: sends the owner the present records whole, or if these were sent before, the patches once more."""
+        """Handles UNFIT: sends the present records whole; or, if they were sent after the group, its patches again."""
         state, whole = self._state, self._whole
         state.statistics.patches_unfit += 1
         keys = group.payload[::2]

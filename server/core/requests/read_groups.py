@@ -1,4 +1,4 @@
-"""A group of reads: what it has read, what the owners have answered, and what it still needs of them (reads.py)."""
+"""A group of reads: what it has read, what the owners have answered, and which answers it still needs (reads.py)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class ReadGroup(Group):
         return count - len(self.awaited)
 
     def await_voters(self, own_id: str) -> list[str]:
-        """Enters in `awaited` the live owners, and for each other owner its stand-in, or the owner itself if it has no
-        stand-in. Returns all these nodes. `own_id` is this node, which has voted already."""
+        """Enters in `awaited` one node for each owner: a live owner itself; for another owner its stand-in; without a
+        stand-in that owner itself. Leaves out this node (`own_id`), which has voted already. Returns these nodes."""
         voters = {peer: peer for peer in self.plan.peers if peer not in self.plan.absent}
         for owner, node in self.plan.stand_ins:
             if node != own_id:
@@ -105,7 +105,7 @@ def batches_of(records: list[bytes | None], bytes_max: int) -> list[Sequence[int
 
 def merge_answer(state: State, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
     """Merges a replica's records (index -> record) into `group.records`. Returns False, and merges none, if one of them
-    cannot be merged. That error is contained here: otherwise one bad record on a peer would end every node that reads its
+    cannot be merged. That error is contained here: otherwise one bad record on a peer would end every node that reads the
     key."""
     merged = list(group.records)
     try:
@@ -124,8 +124,8 @@ def missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[b
     """Returns storage key, record, … for the keys at `indexes` of which `node` does not hold the merge.
 
     Keys that the node had no vote for are left out. If it cannot read a record, mending restores it (repair/mending.py).
-    If it lacks the record because it is being filled, filling brings it. If the record had no room in the answer, it may be
-    equal.
+    If it lacks the record because it is being filled, filling brings the record. If the record had no room in the answer,
+    the node may hold the merge already.
     """
     held, abstained = group.differing.get(node, {}), group.abstained.get(node, ())
     pairs: list[bytes] = []

@@ -5,8 +5,8 @@ repair message for each read would cost as much as the read. So the merged recor
 each owner gets its records in one KEEP message. This node stores its own in one batch. A large queue is sent at once.
 
 If the fence of tombstone collection (collection/collection.py) has risen since a read began, the read may have returned a
-deleted value whose tombstone is gone now. To store that value would bring it back. So the whole queue is dropped if it
-holds the result of such a read. Later reads find the difference again.
+deleted value whose tombstone is gone now. If that value were stored again, the deletion would be undone. So if the queue
+holds the result of such a read, the whole queue is dropped. Later reads find the differences again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ReadRepair:
             self.send()
 
     def send(self) -> None:
-        """Sends the queued records to the peers, and stores those that are for this node."""
+        """Sends the queued records to the peers, and stores the records that this node itself lacks."""
         state = self._state
         if not self.queued:
             return

@@ -5,7 +5,7 @@ that have answered fastest lately. If an answer is late, it asks another owner, 
 latency (hedging.py). If an owner fails, or has no vote for a key, the coordinator asks the next one at once.
 
 The COMPARE message carries the checksums of the coordinator's own records. An owner that holds the same records answers
-SAME for the whole group, and no record is decoded. An owner that differs answers DIFFER: it sends only the records
+SAME for the whole group, and no record is decoded. An owner with other records answers DIFFER: it sends only the records
 that differ, and the coordinator merges them with its own (messages/comparison.py).
 
     the replica's record is                             it counts as
@@ -17,14 +17,14 @@ that differ, and the coordinator merges them with its own (messages/comparison.p
     unreadable (damaged)                                no vote
     too large for the rest of the answer                no vote
 
-If too few owners are live, the stand-ins of the others are asked, too. A stand-in that holds the record of a key votes
-for its owner.
+If too few owners are live, the stand-ins of the other owners are asked, too. A stand-in that holds the record of a key
+votes in place of the owner.
 
 One tally counts the votes of the whole group. If a replica has no vote for one key, that key gets a tally of its own
-(`Group.separate`). The other replicas must then make the quorum of that key. The rest of the group is not affected.
+(`Group.separate`), and its quorum must come from the other replicas. The rest of the group is not affected.
 
-Size limits. A group loads records of about `batch_bytes_max` in one turn; its other keys are postponed to the next
-turn. This bounds the memory for many reads of large values. An owner that differs answers with whole records, so its
+Size limits. A group loads records of about `batch_bytes_max` in one turn; its other keys are postponed to the next turn.
+This bounds the memory for many reads of large values. An owner with other records answers with whole records, so its
 answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
 into smaller groups of about that size.
 
@@ -75,10 +75,10 @@ class Reads(GroupTable[ReadGroup]):
     def __init__(self, state: State, timers: Timers) -> None:
         super().__init__(state)
         self.hedging = Hedging(state, timers, self._hedge)
-        # While a chain runs (chains.py), or a command on a snapshot (commands/transactions/snapshot.py): storage key -> the
-        # merge of a quorum's records. Commands of the chain or on the snapshot read these instead of asking again.
+        # Storage key -> the merge of a quorum's records. Used while a chain runs (chains.py) or while a command runs on a
+        # snapshot (commands/transactions/snapshot.py): these commands use the merge instead of asking the owners again.
         self.quorum_records: dict[bytes, bytes | None] = {}
-        # While a command runs on a snapshot: the keys that it has asked for and that the snapshot does not have.
+        # The keys that the snapshot lacks and that its command has asked for; None while no command runs on a snapshot.
         self.missing: list[bytes] | None = None
         self.repair = ReadRepair(state)
         self._postponed: list[ReadGroup] = []  # groups to launch in the next turn
@@ -189,7 +189,7 @@ class Reads(GroupTable[ReadGroup]):
                 self._opened.append(({group.number: group}, group.number, group))
 
     def has_group_before(self, number: int) -> bool:
-        """Whether a group whose `opened_number` is less than `number` is not closed yet; it may be postponed."""
+        """Whether a group whose `opened_number` is less than `number` is not closed yet. Postponed groups count, too."""
         return super().has_group_before(number) or any(group.opened_number < number for group in self._postponed)
 
     @property
@@ -200,7 +200,7 @@ class Reads(GroupTable[ReadGroup]):
     def _part(self, group: ReadGroup, indexes: Sequence[int]) -> ReadGroup:
         """Returns a new group with some of the reads of a group that has not been sent.
 
-        It keeps that group's plan, so it keeps its `opened_number`, too: `has_group_before` must see how old the plan is.
+        The part has the plan of that group, and so its `opened_number`: `has_group_before` must see how old the plan is.
         """
         part = ReadGroup(self._state.next_number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
         part.opened_number = group.opened_number
@@ -209,7 +209,7 @@ class Reads(GroupTable[ReadGroup]):
         return part
 
     def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
-        """Launches each read of the group alone, so that only the read that causes the error is answered with it.
+        """Launches each read of the group alone, so that only the read that causes the error gets an error.
 
         That is safe as long as nothing was stored and no waiter was answered. Otherwise raises Fatal."""
         if group.number in self._groups or len(group.waiters) != len(group.keys):
@@ -339,8 +339,8 @@ class Reads(GroupTable[ReadGroup]):
     def answer(self, waiter: Waiter, record: bytes | None, key: bytes) -> None:
         """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only.
 
-        If several commands share the read (key_reads.py), it is answered once with `key`, and then once for each command
-        with an empty key: so a miss is noted once."""
+        If several commands share the read (key_reads.py), this runs once for the shared read, with `key`, and then once for
+        each command, with an empty key. Only a call with a key notes a miss, so a shared miss is noted once."""
         finish, sink, number = waiter
         state, changes = self._state, self._state.records.changes
         if state.noted is not None and key and visible(record, state.time_ms) is None:
@@ -356,7 +356,7 @@ class Reads(GroupTable[ReadGroup]):
             sink.answer(number, reply)
 
     def _fail(self, group: ReadGroup, error: ErrorReply) -> int:
-        """Answers all waiters with an error, but for those with their own tally. Returns how many it has answered."""
+        """Answers the waiters that have no tally of their own with an error. Returns how many it has answered."""
         waiters = self._detach_waiters(group)
         for index, (_, sink, number) in enumerate(waiters):
             if index not in group.separate:
@@ -364,7 +364,7 @@ class Reads(GroupTable[ReadGroup]):
         return len(waiters) - len(group.separate)
 
     def _detach_waiters(self, group: ReadGroup) -> list[Waiter]:
-        """Takes all waiters out of the group. One with its own tally stays in flight until `_answer_separate`."""
+        """Detaches all waiters. A waiter with a tally of its own counts as in flight until `_answer_separate`."""
         self._state.in_flight += len(group.separate)
         return super()._detach_waiters(group)
 

@@ -1,14 +1,16 @@
-"""How old a relay is when it arrives, though the clocks of its sender and its receiver do not agree.
+"""Estimates how old a relay is when it arrives: the clocks of its sender and its receiver do not agree.
 
 Theory. The receiver must know how long a message has been on its way (relays.py says why). It can compare the two monotonic
 clocks only up to an unknown offset. So it compares each message with the least delayed one from the same sender:
 
-- A relay carries the reading of its sender's monotonic clock; CLOCK messages carry it, too.
-- The receiver subtracts that reading from its own monotonic clock. The difference is unknown offset plus delay. The
-  receiver remembers the smallest difference for each sender: that of the message with the least delay.
-- The age of a message is its difference minus the smallest difference. So the clocks need not agree.
-- Clocks drift. So the smallest difference may grow by 1 ms for each 1000 ms that this node has been running. It does
-  not grow while this node is suspended.
+- Each relay and each CLOCK message carries a reading of its sender's monotonic clock.
+- The receiver subtracts that reading from its own monotonic clock. The difference is the unknown offset plus the delay of
+  the message. For each sender, the receiver remembers the smallest difference: the message with the least delay had it.
+- The age of a message is its difference minus the smallest difference. The offset cancels out. The age is too low by the
+  delay of the least delayed message.
+- Clocks drift. So the smallest difference grows by 1 ms for each 1000 ms that this node has been running. It does not grow
+  while this node is suspended. So if all delays rise for good, the age of a message falls by 1 ms with each second, until
+  the age is 0 for a message with the new least delay.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ _DRIFT_DIVISOR = 1000  # two machines' clocks may drift apart by 1 ms in this ma
 
 
 class RelayAges:
-    """The ages of messages, by the clocks of the peers that have sent them."""
+    """Computes the ages of messages. Keeps the smallest difference for each peer."""
 
     def __init__(self, lateness: Lateness) -> None:
-        self._lateness = lateness  # learns all ages
+        self._lateness = lateness  # is told each age
         self.awake_ms = 0  # how long this node has been running, as counted by its ticks
         self._least_difference_ms: dict[
             str, int

@@ -1,7 +1,7 @@
 """The commands that this node relays: an item for each command, a row for each RELAY message; and commands that came back.
 
-Theory: relays.py. These are plain classes and not tuples: compiled code checks the types of all items of a tuple whenever
-it reads one of them, and a relayed command is read four times.
+Theory: relays.py. Items, rows and returned commands are plain classes and not tuples: compiled code checks the
+types of all members of a tuple whenever it reads one of them, and a relayed command is read four times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 
-_HEADER_BYTES: Final = 16  # of a word in a message, at most, with its share of the command's header
+_HEADER_BYTES: Final = 16  # for each word of a command, a message has at most so many bytes beside the word itself
 
 
 class RelayItem:
@@ -24,7 +24,7 @@ class RelayItem:
         self.sink = sink
         self.number = number  # within the sink
         self.args = args
-        self.begun_ms = begun_ms  # its start (monotonic); -1: now
+        self.begun_ms = begun_ms  # when the command began (monotonic); -1 stands for now
 
 
 def size_of(items: Sequence[RelayItem | None]) -> int:
@@ -42,13 +42,13 @@ class Returned:
     """Commands that came back from a relay, and the reason.
 
         NOT_RUN        the coordinator has run none of them
-        MAYBE_RUN      the coordinator was lost or is too slow, and may have run them
+        MAYBE_RUN      the coordinator was lost, is silent or is too slow, and may have run them
         UNREACHABLE    there is no link to their coordinator
         OWN            they were not relayed before: this node itself has made them (waiting/)
 
-    `trouble`: what happened, in words for the client (unanswered.py). `in_order`: they are a chain. `refusal`: the error
-    with which the coordinator replied, for a command that cannot be retried; or None. `avoided`: another node than this
-    one, which may still be live, is to run them; or "".
+    `trouble`: what happened, in words for the client (unanswered.py). `in_order`: the commands are a chain. `refusal`: the
+    error with which the coordinator replied, for a command that cannot be retried; or None. `avoided`: the coordinator that
+    the retry passes over if another owner can run the commands, although it still counts as live; or "".
     """
 
     __slots__ = ("avoided", "in_order", "items", "reason", "refusal", "trouble")
@@ -91,7 +91,7 @@ class RelayRow:
         self.begun_ms = sent_ms  # start of the oldest command; a retried command is older than this row
         self.items: list[RelayItem | None] = []  # None: this command has its reply
         self.missing = 0  # replies that are still to come
-        # If it has an age limit (early_retries.py): the limit, and when its commands are retried if nothing comes.
+        # The age limit (early_retries.py), and the silence after which the commands are retried. 0 stands for none.
         self.limit_ms = self.wait_ms = 0
         self.may_repeat = False  # all its commands may run twice
 
@@ -106,8 +106,8 @@ class RelayRow:
         )
 
     def by_size(self, large_bytes: int) -> list[list[RelayItem]]:
-        """Divides the commands among several messages: one for each key with large commands, and small ones for all
-        other keys. All commands of a key are in one message. Small ones keep their order."""
+        """Divides the commands among several messages. Each key with large commands has a message of its own. The other
+        keys share small messages, in which commands keep their order. All commands of a key are in one message."""
         by_key: dict[bytes, list[RelayItem]] = {}
         for item in self.items:
             if item is not None:
@@ -129,8 +129,8 @@ class RelayRow:
 
 
 def silent_peers(rows: Iterable[RelayRow], last_message_ms: Mapping[str, int], limit_ms: int) -> list[str]:
-    """Returns the peers that have not replied to one of these rows, which are in the order in which they were sent, and
-    have sent nothing at all since `limit_ms`."""
+    """Returns the peers that still owe a reply to a row sent until `limit_ms`, and have sent nothing at all since then. The
+    rows are in the order in which they were sent."""
     silent = []
     for row in rows:
         if row.sent_ms > limit_ms:

@@ -16,7 +16,7 @@ _NULLS: Final = (null_array(False), null_array(True))
 
 
 class RelayedBatch(Sink):
-    """The sink of commands that another node has relayed to us. Collects their replies, for one RELAYED message a turn."""
+    """The sink of commands that another node has relayed to us. Collects their replies until the turn ends."""
 
     def __init__(
         self,
@@ -29,8 +29,8 @@ class RelayedBatch(Sink):
         now_ms: int,
     ) -> None:
         super().__init__()
-        self.is_outgoing = False  # it is in `outgoing`: the end of the turn sends a RELAYED for it
-        self.told_ms = now_ms  # when it came, or when its sender was told last that its commands still run
+        self.is_outgoing = False  # this batch is in `outgoing`: the end of the turn sends its replies
+        self.told_ms = now_ms  # when the relay came, or when the sender was last told that the commands still run
         self.relayed = True
         self._commands = commands
         self.peer = peer
@@ -73,8 +73,8 @@ class RelayOrigin(Origin):
 class SecondAttempt(Sink):
     """The sink of a retried write that the lost coordinator may have run.
 
-    If the retry fails, its error must not say that nothing was written. Neither must the null of EXEC: `instead_of_null` is
-    the reply then.
+    If the retry fails, its error must not say that nothing was written. The null of EXEC says that, too, so the client gets
+    `instead_of_null` in its place.
     """
 
     def __init__(self, sink: Sink, instead_of_null: Reply | None = None) -> None:
@@ -84,7 +84,7 @@ class SecondAttempt(Sink):
         self._instead_of_null = instead_of_null
 
     def answer(self, number: int, reply: Reply) -> None:
-        """Forwards the reply of the retry. If it is an error, its outcome becomes maybe-written."""
+        """Forwards the reply of the retry. An error then tells the client that the write may have been stored."""
         if isinstance(reply, bytes) and reply[:1] == b"-":
             reply = Failure.read(reply).after_lost_attempt().reply()
         elif self._instead_of_null is not None and reply in _NULLS:
@@ -96,14 +96,14 @@ class SecondAttempt(Sink):
         return self._sink.command(number)
 
     def repeats(self, args: list[bytes]) -> bool:
-        """As for the first attempt: the second coordinator may be lost, too."""
+        """Returns what the sink of the first attempt does: the retry may lose its coordinator, too."""
         return self._sink.repeats(args)
 
 
 class LocalAttempt(Sink):
-    """The sink of a retry that this node runs as an owner, though it believes that another owner is the first live one.
+    """The sink of a retry that this node runs as an owner, although another owner counts as the first live one.
 
-    `relayed` makes it run here (routing.py).
+    `relayed` is True, so the routing runs the command here (routing.py).
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -120,5 +120,5 @@ class LocalAttempt(Sink):
         return self._sink.command(number)
 
     def repeats(self, args: list[bytes]) -> bool:
-        """As the first attempt."""
+        """Returns what the sink of the first attempt does."""
         return self._sink.repeats(args)

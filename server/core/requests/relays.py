@@ -1,24 +1,24 @@
 """Relays: sends a command to the node that coordinates its key, and brings the reply back.
 
-Theory. A client may send any command to any node, but only the key's coordinator runs it. All commands of
-one turn for one coordinator travel in one RELAY message. The coordinator runs them exactly as if a client had sent
-them. Their sink there is a `RelayedBatch`; it collects the replies and sends them back in RELAYED messages.
+Theory. A client may send any command to any node, but only the key's coordinator runs it. The commands of one turn with the
+same coordinator and the same settings (`RelayRow.suits`) travel in one RELAY message. The coordinator runs them as if a
+client had sent them. Their sink there is a `RelayedBatch`; it collects the replies for RELAYED messages.
 
 Retry. If the coordinator is lost, this node sends the command to the key's next live owner. There is an exception: a
 command that must not run twice (SET NX, for example) is not sent again if the lost coordinator may have run it. The client
-gets an error that says that the outcome is unknown. If nothing comes from a coordinator, commands that may run twice are
-retried before it counts as lost (early_retries.py).
+gets an error that says that the outcome is unknown. Commands that may run twice are retried sooner, when the coordinator is
+silent but does not yet count as lost (early_retries.py).
 
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
 gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
 reply STALE. relay_ages.py computes how old a relay is.
 
-A command with several steps (work/procedures.py) has the same problem if the coordinator is suspended between two steps.
-So each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
-relay gets a new age limit, and the sender gets a RELAYED message without replies, so that it goes on waiting. Both happen
-at most once in `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its coordinator is not
-suspended.
+A command with several steps (work/procedures.py) has the same problem if the coordinator is suspended between two steps. So
+each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
+coordinator extends the age limit of the relay, and sends a RELAYED message without replies: the sender then goes on
+waiting. It does this at most once in `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its
+coordinator is not suspended.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
@@ -26,10 +26,10 @@ until the earlier ones are answered (lanes.py). A large command shares its RELAY
 a large reply has a RELAYED message of its own. So commands and replies of other keys do not wait for it.
 
 The messages of a traced request are sent before the turn ends (core/tracing/). So commands of one key and turn may be in
-several RELAY messages. If one of these may travel in pieces, the later ones of the turn to that node do not overtake it.
+several RELAY messages. If one of them may travel in pieces, later RELAY messages of the turn do not overtake it.
 
-Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client's
-error names that node. A feature that several commands need of their coordinator is announced as a capability
+Rolling upgrade. A coordinator of an earlier version answers a newer command with 'unknown command'. Then the client gets an
+error that names that node. A feature that several commands need of their coordinator is announced as a capability
 (protocol/peer_versions.py).
 
 Chains. Commands of one key that depend on each other may be relayed together, to run in order (chains.py). They are
@@ -62,18 +62,18 @@ from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAt
 from server.core.requests.unanswered import came_late, fell_silent, is_slow
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
-_UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # by an earlier version
+_UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # from earlier versions
 _ERROR: Final = 0x2D  # `-`, the first byte of an error
 _FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # the senders of these fall back to other commands
-_PROGRESS_MS = 300  # the sender of a relay that runs longer is told at this interval that it still runs
-_GRACE_MS = 500  # the sender waits so much longer than the coordinator: its error says more than a timeout here
+_PROGRESS_MS = 300  # the interval at which the sender of a relay is told that its commands still run
+_GRACE_MS = 500  # the sender waits so much longer than the coordinator, whose error says more than the sender's would
 
 
 class Relays:
     """The relays in flight, sent and received.
 
-    `returned` holds commands that came back from their coordinator without a reply. At the end of the turn the dispatcher
-    removes them. It routes each of them again, or answers it with an error.
+    `returned` holds the commands to be routed once more, and why (`relay_rows.Returned`). At the end of the turn
+    core/retries.py removes them, and routes each command or answers it with an error.
     """
 
     def __init__(self, state: State) -> None:
@@ -82,7 +82,7 @@ class Relays:
         # indexes) pairs.
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
-        self.times = Histogram()  # until the coordinator has replied, in whole milliseconds
+        self.times = Histogram()  # until the coordinator has replied, in us, measured in whole ms
         # The rows of this turn that have not been sent, by peer and settings.
         self._gathering: dict[tuple[str, bool, int, int, bool, Origin | None], RelayRow] = {}
         self._latest: dict[str, RelayRow] = {}  # by peer: the row of `_gathering` that was used last
@@ -130,13 +130,13 @@ class Relays:
         return row
 
     def launch_early(self) -> None:
-        """Does what `launch` does, before the end of the turn: more commands of the same keys may follow in this turn."""
+        """Launches before the turn ends. Notes the peers of large rows: later rows of this turn must not overtake these."""
         ahead = [row.peer for row in self._gathering.values() if size_of(row.items) >= self._large_bytes // 2]
         self.launch()
         self._ahead.update(ahead)
 
     def end_turn(self) -> None:
-        """HOT. Launches what has gathered in this turn. Commands of the same keys in later turns wait for it (lanes.py)."""
+        """HOT. Launches the rows of this turn. Later commands of the same keys wait for their replies (lanes.py)."""
         self.launch()
         self._ahead.clear()
 
@@ -245,8 +245,8 @@ class Relays:
         return lambda: self.renew_or_refuse(sink)
 
     def renew_or_refuse(self, sink: Sink) -> ErrorReply | None:
-        """Returns STALE if the sink's commands are stale. Otherwise returns None. Once in `_PROGRESS_MS` it then
-        also extends their age limit, and tells the sender of the relay that they still run."""
+        """Returns STALE if the sink's commands are stale, else None. Extends the age limit of commands that are not stale,
+        and tells the sender of the relay that they still run: both at most once in `_PROGRESS_MS`."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state
@@ -267,8 +267,8 @@ class Relays:
     def stored(self, peer: str, group: int, refusal: str | None) -> None:
         """Answers the covered writes of a group of `peer`, which this node has stored or refused.
 
-        If this node has refused the group because its disk is full, it relays each write once more before it answers it. By
-        now the coordinator knows of the full disk (FULL), so it answers the second attempt itself instead of covering it.
+        If this node has refused the group because its disk is full, it first relays each write once more. By now the
+        coordinator knows of the full disk (FULL). So it does not cover the second attempt, but answers the write itself.
         """
         reply: bytes = OK
         if refusal is not None:
@@ -296,7 +296,7 @@ class Relays:
         if row is None:
             return
         items, state = row.items, self._state
-        if not replies:  # the commands still run (`renew_or_refuse`): their time begins anew
+        if not replies:  # the commands still run (`renew_or_refuse`): `expire` counts their time from now
             row.begun_ms = state.now_ms
         else:
             self.early.answered(row, state.now_ms)
@@ -321,7 +321,7 @@ class Relays:
         if not row.missing:
             self._rows.pop(number, None)
         if stale:
-            avoided = row.peer if row.limit_ms else ""  # it is late, but may be live
+            avoided = row.peer if row.limit_ms else ""  # this coordinator is late, but may be live
             self._retry_row(row, stale, False, came_late(self._state.layout_name(row.peer)), avoided)
 
     def _answer_error(self, row: RelayRow, item: RelayItem, reply: bytes, retry_first: bool) -> None:
@@ -335,14 +335,14 @@ class Relays:
             item.sink.answer(item.number, reply)
 
     def peer_lost(self, peer: str, trouble: str) -> None:
-        """The link to `peer` broke: retries all relays to it, those not yet sent included. What still lies in its receive
-        buffer is lost, or too old to run."""
+        """The link to `peer` broke: retries all relays to it, sent and unsent. The relays in the receive buffer of `peer`
+        are lost, or too old to run there."""
         self.early.forget(peer)
         self.give_up(peer, trouble, self._state.now_ms)
 
     def give_up(self, peer: str, trouble: str, sent_until_ms: int) -> None:
-        """Retries the relays to `peer` that were sent until then, or not yet, for the reason `trouble`. One that was sent
-        later may still run there, if `peer` was only suspended: it is not stale."""
+        """Retries the relays to `peer` that were sent until `sent_until_ms`, and the unsent ones. A relay that was sent
+        later is not stale yet, so `peer` may still run it if it was only suspended. `trouble` is the reason."""
         unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
         for settings in unsent:
             row = self._gathering.pop(settings)
@@ -377,7 +377,7 @@ class Relays:
             del self.covered[covered]  # the STORE that would have answered these was lost with the connection
 
     def retry_early(self, now_ms: int, may_move: Callable[[RelayItem, RelayRow], bool]) -> None:
-        """With each tick: retries the commands whose early retry is due (early_retries.py) and that `may_move`."""
+        """With each tick: retries early the commands that are due (early_retries.py) and for which `may_move` is true."""
         for row, moved in self.early.take_due(self._rows, now_ms, may_move):
             self._state.in_flight -= len(moved)
             trouble = fell_silent(self._state.layout_name(row.peer), row.wait_ms)

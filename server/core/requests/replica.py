@@ -1,9 +1,9 @@
 """The replica's side of requests: stores the records that coordinators send, and answers their reads.
 
-Theory. A replica decides nothing. It merges each record that it receives into its own. A merge is commutative,
-associative and idempotent (P3), so order and repetition do no harm. The replica acknowledges in the same turn, and the
-acknowledgement leaves after the turn's commit. A group of records is stored whole or refused whole, so one message
-acknowledges the group.
+Theory. A replica does not decide which write wins. It merges each record that it receives into its own. A merge is
+commutative, associative and idempotent (P3), so order and repetition do no harm. The replica acknowledges in the same
+turn, and the acknowledgement leaves after the turn's commit. A group of records is stored whole or refused whole, so one
+message acknowledges the group.
 
 Which function stores a group depends on who sends it, and on whether this node owns the keys:
 
@@ -13,7 +13,7 @@ Which function stores a group depends on who sends it, and on whether this node 
     a coordinator, as a hint      stands in for an owner            store_as_stand_in
     hint replay or cleanup        owns the keys                     store_if_owned
 
-The first three return None, or the text of the refusal.
+The first three return None or the text of the refusal; `store_if_owned` returns True, or None for a refusal.
 
 A group may have patches in place of large records. `store_patches` stores the patches as they are. If that is not possible,
 `whole_records` applies them, and the records that result are stored.
@@ -46,8 +46,8 @@ def store(state: State, pairs: list[bytes]) -> str | None:
 
 
 def store_patches(state: State, pairs: list[bytes]) -> bool:
-    """Stores the patches of a PATCH without applying them (records/deferred.py). Returns False if one of them cannot be
-    stored so. Then the caller applies all of them. That some are stored already does no harm."""
+    """Stores the patches of a PATCH without applying them (records/deferred.py). Returns False at the first one that
+    cannot be stored so. Then the caller applies all patches; to apply a stored one again does no harm."""
     if state.room != FOR_WRITES or not state.owns_all(pairs):
         return False
     for index in range(0, len(pairs), 2):
@@ -80,7 +80,7 @@ def whole_records(state: State, pairs: list[bytes]) -> list[bytes] | None:
 
 
 def patched(present: bytes, patch: bytes) -> bytes | None:
-    """Returns the record here after a write that comes as a patch; None if the patch does not fit this record."""
+    """Applies a patch to the record here (`present`). Returns the result; None if the patch does not fit `present`."""
     if present[:CHECKSUM_BYTES] == base_of(patch):
         record = apply(present, patch)
         return record if record is not None and is_sound_after(record, present) else None
@@ -94,9 +94,9 @@ def store_as_former_owner(state: State, pairs: list[bytes]) -> str | None:
     a stand-in: the write is on W disks, and the hints bring it to its owners; until then a read at the owners may miss it.
     A refusal would lose a write that can be kept.
 
-    Two things must come together for this. All nodes believed the coordinator down while the partition moved to its new
-    owners: a move waits for every live node (change_coordinator.py). Then the coordinator has written before it received
-    the layout.
+    This is rare, because a move of a partition waits for every live node (membership/change_coordinator.py). It happens
+    only if all nodes believed the coordinator down while the partition moved, and the coordinator then wrote before it
+    received the new layout.
     """
     if state.hints.full:
         return f"ERR {no_room_for_hint(state.member.name)}"
@@ -132,8 +132,8 @@ def store_if_owned(state: State, pairs: list[bytes]) -> bool | None:
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
     """Answers READ, which nodes of earlier versions send: SAME if all our records equal theirs, else RECORDS with all.
 
-    Answers REFUSED if some record cannot be read, or if a record that is missing here may exist at the owners, or if
-    the records have no room in one message.
+    Answers REFUSED in three cases: a record cannot be read; a record that is missing here may exist at the owners; several
+    records together have no room in one message.
     """
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
@@ -159,8 +159,8 @@ def _may_lack(state: State, keys: list[bytes], records: list[bytes | None]) -> b
 
 
 def _are_same(state: State, theirs: bytes, keys: list[bytes]) -> bool:
-    """Whether the patches of all these records are still to be applied (records/deferred.py), and the records will then
-    have the checksums `theirs` of a COMPARE. So COMPARE can be answered without applying them."""
+    """Whether all these records have deferred patches (records/deferred.py) whose results have the checksums `theirs` of a
+    COMPARE. If so, COMPARE can be answered without applying the patches."""
     for index, key in enumerate(keys):
         found = state.records.deferred.by_key.get(key)
         if found is None or found.checksum != theirs[CHECKSUM_BYTES * index : CHECKSUM_BYTES * (index + 1)]:

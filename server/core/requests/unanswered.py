@@ -1,7 +1,7 @@
 """What a client is told when the coordinator of its command has not answered, and the command is not retried.
 
-Theory. A client decides by such an error what to do next, and an operator where to look. So the error says which node it
-was and what happened to it: a broken link, silence, and a node that is merely slow are different things.
+Theory. A client decides by such an error what to do next, and an operator where to look. So the error names the node, and
+says whether its link broke, it is silent, it is slow, or it got the command too late.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A group of writes: the records that one message carries to the owners of their keys, and who has not confirmed it yet."""
+"""A group of writes: the records that one message carries to the owners, and which nodes have not confirmed them yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from server.core.requests.relay_sinks import RelayedBatch
 
 
 class Written(NamedTuple):
-    """One key of a write of several: its storage key, its new record, and what `Records.get` has just returned."""
+    """A key of a write to several keys: storage key, new record, and the record that `Records.get` has just returned."""
 
     storage_key: bytes
     record: bytes
@@ -45,15 +45,15 @@ class WriteGroup(Group):
             RelayedBatch, list[int]
         ] = {}  # covered writes: relayed batch -> the numbers of their commands
         self.batch: RelayedBatch | None = None  # the relayed batch whose writes were covered last
-        self.covered_numbers: list[int] = []  # the list that `covered` has for `batch`
+        self.covered_numbers: list[int] = []  # the same list as `covered[batch]`
         self.hint_holders: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
         self.repeated: dict[bytes, bytes] = {}  # keys that may have several records in `payload` -> the last one
-        self.hint_at_ms = 0  # hints are kept for owners that have not confirmed the group by then
+        self.hint_at_ms = 0  # an owner that has not confirmed the group at this time gets a hint
         self.size_bytes = 0
         self.unconfirmed_bytes = 0  # its part of `Writes.unconfirmed_bytes`: `size_bytes` or 0
 
     def may_cover(self, sink: Sink) -> bool:
-        """Whether writes of a relayed batch may be covered writes of this group (writes.py): the peer is a live owner, this
+        """Whether writes of a relayed batch may be covered writes of this group (writes.py): its peer is a live owner, this
         node is an owner, and the partition does not move. If so, sets `batch` and `covered_numbers` for that batch."""
         plan = self.plan
         if not isinstance(sink, RelayedBatch) or not plan.owned or plan.owner_sets:
@@ -67,7 +67,8 @@ class WriteGroup(Group):
     def write_batch(
         self, records: Records, written: Sequence[Written], patch_bytes_min: int, origin: Origin | None
     ) -> None:
-        """Stores records here and adds them to the group. Records of `patch_bytes_min` and more are sent as patches."""
+        """Stores records here and adds them to the group. A record of `patch_bytes_min` or more that replaces another one
+        may be sent as a patch."""
         for key, record, old in written:
             if records.put(key, record, old):
                 self.repeated[key] = record
@@ -91,7 +92,7 @@ class ShortGroups:
     """For WAIT: remembers when groups were closed without the acknowledgements of all replicas."""
 
     def __init__(self) -> None:
-        self._closed_ms: dict[int, int] = {}  # acknowledgements -> when a group was last closed with so many
+        self._closed_ms: dict[int, int] = {}  # acknowledgements -> when a group with so many was last closed
 
     def note(self, group: WriteGroup, now_ms: int) -> None:
         """HOT. Notes that `group` is closed."""
@@ -100,8 +101,8 @@ class ShortGroups:
             self._closed_ms[copies] = now_ms
 
     def least(self, open_groups: Sequence[WriteGroup], since_ms: int, most: int) -> tuple[int, bool]:
-        """Looks at these groups and at those closed since `since_ms`. Returns the least number of replicas that have
-        acknowledged one of them, `most` at most, and whether further acknowledgements of an open group may come."""
+        """Looks at the open groups and at those closed since `since_ms`. Finds the group that the fewest replicas have
+        acknowledged. Returns that number, but not more than `most`, and whether an open group lacks acknowledgements."""
         least, is_open = most, False
         for copies, closed_ms in self._closed_ms.items():
             if closed_ms >= since_ms:
@@ -114,7 +115,7 @@ class ShortGroups:
 
 
 def last_of_each(payload: list[bytes], repeated: dict[bytes, bytes]) -> list[bytes]:
-    """Returns the payload with only the last record of each key in `repeated`, which has these records."""
+    """Returns the payload with one record for each key of `repeated`: the last one, which `repeated` has as value."""
     kept: list[bytes] = []
     index: i64 = 0
     while index < len(payload):

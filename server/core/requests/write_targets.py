@@ -1,4 +1,4 @@
-"""Which nodes a group of writes is sent to: the owners that can be reached, and fallbacks in place of the others.
+"""Which nodes a group of writes is sent to: the owners that can be reached, and a fallback for each other owner.
 
 Theory: writes.py. All functions here only read the state.
 """
@@ -29,7 +29,7 @@ def is_sent_to(state: State, group: WriteGroup, owner: str) -> bool:
 
 
 def _may_skip(state: State, group: WriteGroup, owner: str) -> bool:
-    """Whether a large group is not sent to an owner that has a backlog: the other owners are enough for the quorum."""
+    """Whether to leave out `owner`: the group is large, `owner` has a backlog, and the other owners are enough for W."""
     plan, backlogged = group.plan, state.backlogged
     if owner not in backlogged or group.size_bytes < state.config.large_message_bytes // 2 or plan.owner_sets:
         return False
@@ -59,7 +59,7 @@ def next_fallback(state: State, group: WriteGroup) -> str:
     partition = layout.partition_of(slot)
     fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
     # The layout may have changed since the group was sent. A node that was sent the group as an owner must not be
-    # counted a second time as a fallback: it has only one disk.
+    # counted a second time as a fallback: both acknowledgements would stand for one disk.
     excluded = [state.id, *group.plan.peers, *group.hint_holders.values()]
     others = (node for node in fallbacks if node not in excluded)
     return next((node for node in others if state.is_usable(node) and state.has_room_for(group.plan, node)), "")

@@ -5,11 +5,11 @@ record to the other owners of the key; if the record is large, it sends only wha
 own acknowledgement at once, although its commit comes only at the end of the turn. That is safe: every reply leaves after
 the commit (commit, then speak). An owner stores a group as one batch, so one message acknowledges the whole group.
 
-Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to the coordinator C, and W is 2. C sends
-the record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on
-disk. When A has stored the record, too, two replicas have it, and A can answer its client. So C sends no reply to the
-relay. It sends COVERED before the record, which tells A which commands the record answers. The quorum is the same (two
-distinct replicas on disk), but A counts it instead of C. That saves most writes a message and a network hop.
+Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to the coordinator C, and W is 2. C sends the
+record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on disk.
+When A has stored the record, too, two replicas have it, and A can answer its client. So C sends no reply to the relay.
+Instead it sends COVERED before the record: this tells A which commands the record answers. The quorum is the same (two
+distinct replicas on disk), but A counts it instead of C. Such a write needs a message and a network hop less.
 
 Sloppy quorum (section 4.6). If an owner is not live, the next live fallback of the preference list stands in for it.
 The stand-in stores the record and a hint, and its acknowledgement counts as the owner's. A stand-in is chosen when the
@@ -25,7 +25,8 @@ write begins, or later:
     has a full disk, and the others are too few       the next live fallback, or this node if there is none
 
 An owner with a full disk still answers reads. If a stand-in acknowledged a write for this owner, a read quorum that
-contains the owner could miss the write. So no stand-in acknowledges for it while the other owners are enough.
+contains the owner could miss the write. So no stand-in acknowledges for such an owner while the other owners are enough
+for W.
 
 If one turn writes a key several times, the other owners need only the last record: each record supersedes or includes the
 one before it, so an acknowledgement of the last one holds for all these writes. Before a large group is sent,
@@ -90,9 +91,9 @@ class Writes(GroupTable[WriteGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self.draft_table: DraftTable | None = None  # of an atomic run; without it commands of a turn share drafts
-        self.stage: Stage = nothing_staged  # the shell's (shell/staging.py)
-        self._unconfirmed: deque[WriteGroup] = deque()  # those that owners may not have confirmed, by `hint_at_ms`
+        self.draft_table: DraftTable | None = None  # that of the atomic run that runs now; None outside an atomic run
+        self.stage: Stage = nothing_staged  # the shell sets its own (shell/staging.py)
+        self._unconfirmed: deque[WriteGroup] = deque()  # groups that perhaps lack confirmations, by `hint_at_ms`
         self.unconfirmed_bytes = 0
         self._short = ShortGroups()
         self._patching = Patching(state)
@@ -188,10 +189,10 @@ class Writes(GroupTable[WriteGroup]):
     def amend(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
     ) -> bool:
-        """Replaces `old` by `record`, which includes it, in a group that has not been sent, so that only `record` is sent.
+        """Replaces `old` by `record` in a group that has not been sent: `record` includes `old`, so it alone need be sent.
 
-        That is possible if `old` is the last record of one of the latest groups, and that group has the plan and the W of
-        `group`. Otherwise returns False, and has changed nothing. `finish` is not None."""
+        This is possible if `old` is the last record of one of the latest groups, and that group has the same plan and the
+        same W as `group`. Otherwise changes nothing and returns False. `finish` is not None."""
         opened = self._opened[-_AMENDED_GROUPS:]
         for place in range(len(opened) - 1, -1, -1):
             added = opened[place][2]
@@ -209,8 +210,8 @@ class Writes(GroupTable[WriteGroup]):
     def add_batch(
         self, group: WriteGroup, written: Sequence[Written], finish: FinishWrite, sink: Sink, number: int
     ) -> None:
-        """Adds records of several keys as one write. They are one batch here, and one message to every replica, which
-        stores them as one batch, too. `finish` is not None."""
+        """Adds records of several keys as one write: every replica, this node included, stores them in one batch. `finish`
+        is not None."""
         if sum([len(each.record) for each in written]) >= self._own_group_bytes:
             group = self._own_group(group)
         group.write_batch(self._state.records, written, self._patch_bytes_min, sink.origin)
@@ -259,8 +260,8 @@ class Writes(GroupTable[WriteGroup]):
             self._hint_awaited_owners(self._unconfirmed.popleft())
 
     def _cover(self, group: WriteGroup) -> None:
-        """If W is 2, sends COVERED to the owners that relayed covered writes: they answer these. Otherwise the writes
-        become waiters of the group here."""
+        """If W is 2, sends COVERED to each owner that has relayed covered writes and that gets this group: that owner
+        answers its clients. Otherwise the writes become waiters of the group here."""
         state = self._state
         for batch, numbers in group.covered.items():
             if group.tally.wanted == 2 and is_sent_to(state, group, batch.peer):
@@ -283,7 +284,7 @@ class Writes(GroupTable[WriteGroup]):
             return unexpected.contain(error, changes, "the reply to a write", "maybe-written", sink, number)
 
     def _settle(self, group: WriteGroup) -> None:
-        """Keeps a hint here for each owner that has not confirmed the group, or whose stand-in has not."""
+        """Keeps a hint here for each owner for which no confirmation has come, from the owner or from its stand-in."""
         for owner in list(group.awaited.values()):
             self._keep_hint(group, owner)
         self._forget_bytes(group)
@@ -293,7 +294,7 @@ class Writes(GroupTable[WriteGroup]):
             self._state.cleanup_due = True
 
     def least_copies(self, since_ms: int, until_ms: int, most: int) -> tuple[int, bool]:
-        """Returns what `ShortGroups.least` does, for the groups in the table that were opened until `until_ms`."""
+        """For WAIT: calls `ShortGroups.least` with the open groups that were opened until `until_ms`."""
         deadline_ms_max = until_ms + self._state.config.request_timeout_ms
         groups = [group for group in self._groups.values() if group.deadline_ms <= deadline_ms_max]
         return self._short.least(groups, since_ms, most)
@@ -330,9 +331,9 @@ class Writes(GroupTable[WriteGroup]):
         node            who keeps the hint      what that counts as
         another node    that node               an acknowledgement of `owner`, once that node answers
         this node       this node               an acknowledgement of `owner`, because this node is no owner itself
-        ""              this node               a failure of `owner`, because the copy on this node is counted already. But
-                                                it counts as nothing while `owner` itself may still answer, and is not a
-                                                pending or former owner.
+        ""              this node               a failure of `owner`, because the copy on this node is counted already; but
+                                                as nothing if `owner` itself may still answer, unless `owner` is a pending
+                                                or former owner
         """
         state = self._state
         if not node:
@@ -361,8 +362,8 @@ class Writes(GroupTable[WriteGroup]):
         state.hints.keep(owner, group.payload[::2], state.time_ms, state.now_ms, not group.plan.owned)
 
     def hint_unconfirmed(self, now_ms: int) -> None:
-        """Looks for groups that owners have not confirmed within `hint_after_ms`, and sees that hints are kept for these
-        owners. They may still confirm the group."""
+        """Has hints kept for the owners that have not confirmed a group within `hint_after_ms`. Such an owner may still
+        confirm the group later."""
         unconfirmed = self._unconfirmed
         while unconfirmed and (unconfirmed[0].hint_at_ms <= now_ms or unconfirmed[0].number not in self._groups):
             self._hint_awaited_owners(unconfirmed.popleft())
@@ -381,10 +382,9 @@ class Writes(GroupTable[WriteGroup]):
             self._apply_verdict(group)
 
     def holds_only_copy(self) -> bool:
-        """Whether a write that is over here is on this node alone, as far as this node knows.
+        """Whether no other node has acknowledged some write yet, although no client waits for it at this node any more.
 
-        A write is over here when no client waits for it at this node any more: it was answered at W=1 or with an error,
-        or another owner answers it (a covered write).
+        Such a write was answered, at W=1 or with an error, or another owner answers it (a covered write).
         """
         return any(not each.waiters and len(each.tally.acked) < 2 for each in self._groups.values() if each.awaited)
 
