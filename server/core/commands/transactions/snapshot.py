@@ -16,7 +16,6 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
 coordinator anyway, without the messages that it would wait for. One that answers an error has written nothing: what it has
 put into the snapshot before is undone.
-
 A command may reach keys that its arguments do not show (SORT … BY), or a script may. If the snapshot does not have such a
 key, `run` raises `KeysMissing`, and the atomic run reads it and begins anew (atomic_run.py).
 """
