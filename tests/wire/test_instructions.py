@@ -17,17 +17,17 @@ from tests.instructions import count
 from tests.phases import COMMANDS
 
 BASELINE = {
-    "SET -P 1": 74_495,
-    "GET -P 1": 49_292,
-    "SET -P 16": 27_019,
-    "GET -P 16": 12_738,
-    "SETs by one pipeline": 21_444,
-    "SETs and GETs by one pipeline": 20_819,
-    "SET NX by one pipeline": 72_554,
-    "SET NX of one key by one pipeline": 48_145,
+    "SET -P 1": 72_537,
+    "GET -P 1": 49_720,
+    "SET -P 16": 26_765,
+    "GET -P 16": 12_169,
+    "SETs by one pipeline": 21_257,
+    "SETs and GETs by one pipeline": 20_241,
+    "SET NX by one pipeline": 68_571,
+    "SET NX of one key by one pipeline": 49_636,
 }
 GROWTH_MAX = 1.05
-USER_GROWTH_MAX = 1.05  # the aim is a hundredth; the whole check of a call costs more than this
+USER_GROWTH_MAX = 1.04  # of all but the kernel and RocksDB; the whole check of a call costs more than this
 
 _NEEDS_VALGRIND = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 _NEEDS_BUILD = pytest.mark.skipif(not is_current(ROOT / COMPILED), reason="nodes run from sources: nothing is compiled")

@@ -19,12 +19,12 @@ class Patterns:
 
     def __init__(self, patterns: list[bytes]) -> None:
         self.patterns = patterns
-        self._prefixes: list[bytes] = [each[:-1] for each in patterns if _is_prefix(each)]
+        self.prefixes: list[bytes] = [each[:-1] for each in patterns if _is_prefix(each)]
         self._globs = [Glob(each) for each in patterns if not _is_prefix(each)]
 
     def match(self, key: bytes) -> bool:
         """HOT. Whether a key matches one of them."""
-        for prefix in self._prefixes:
+        for prefix in self.prefixes:
             if key.startswith(prefix):
                 return True
         return bool(self._globs) and any(glob.matches(key) for glob in self._globs)

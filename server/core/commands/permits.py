@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mypy_extensions import i64
+
 from server.core.commands.key_patterns import KeyRights, Patterns
 from server.core.commands.key_specs import KeySpec
 
@@ -36,15 +38,19 @@ class AnyCall(Permit):
 
 
 class OneKey(Permit):
-    """The permit for a command with one key, or one channel, at a fixed place. Each selector has its patterns."""
+    """The permit for a command with one key, or one channel, at a fixed place: any pattern of any selector will do."""
 
     def __init__(self, place: int, selectors: list[Patterns]) -> None:
-        self._place = place
+        self._place: i64 = place
+        self._prefixes = [prefix for patterns in selectors for prefix in patterns.prefixes]
         self._selectors = selectors
 
     def covers(self, args: list[bytes]) -> bool:
         """HOT. Whether some selector allows the key."""
         key = args[self._place]
+        for prefix in self._prefixes:
+            if key.startswith(prefix):
+                return True
         return any(patterns.match(key) for patterns in self._selectors)
 
 
