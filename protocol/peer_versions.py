@@ -49,10 +49,9 @@ REPLICA_COUNTS: Final = (
 )
 XREADS: Final = b"xreads"  # keeps rows of clients that wait for entries of streams (core/waiting/)
 LIMITS: Final = b"limits"  # refuses a relay past the age limit that it carries (requests/early_retries.py)
-LATENESS: Final = b"lateness"  # knows which nodes are too late to coordinate (liveness/lateness.py)
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
-    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, REPLICA_COUNTS, LIMITS, LATENESS,
+    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, REPLICA_COUNTS, LIMITS,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the previous version
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open

@@ -24,7 +24,7 @@ from server.core.commands.pubsub.guard import end_monitoring, review_guard
 from server.core.commands.registry import find_for_client, tells_misses
 from server.core.dispatch import Dispatcher
 from server.core.formats.pausing import Slices
-from server.core.gossip import judge_lateness, send_gossip, set_late
+from server.core.gossip import send_gossip
 from server.core.messages.announcements import PoisonCommand, encode_full, encode_orderly, encode_poison
 from server.core.outbox import Outbox, drain_messages
 from server.core.peer_messages import PeerMessages
@@ -205,7 +205,6 @@ class Node:
         self.services.tracking.peer_restarted(peer)
         self.state.draining.pop(peer, None)
         self.state.full.pop(peer, None)  # if it is full, it says so again now
-        set_late(self.state, peer, False)  # likewise with its gossip
         self.state.note_capabilities(peer, capabilities)
         self.state.liveness.message_received(peer, now_ms)
 
@@ -258,7 +257,6 @@ class Node:
         services.addresses.tick()
         services.authentication.tick()
         services.rollback.tick(now_ms)
-        judge_lateness(services)
         self._peer_messages.storing.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:

@@ -188,7 +188,6 @@ class PeerMessages:
         """TIMED: the answer to the TIME that we have sent at `asked_ms`."""
         state = self._state
         state.cluster_time.sample(peer, asked_ms, answer.wall_ms, state.now_ms)
-        self._services.relays.lateness.answered_after(peer, state.now_ms - asked_ms, state.now_ms)
         if answer.time_ms is not None:
             state.cluster_time.learn(asked_ms, answer.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
@@ -271,7 +270,6 @@ class PeerMessages:
         self._on(announcements.CLOCKOFF, lambda peer, number, ahead: services.clock_report.complained(peer, ahead))
         self._handlers[b"LAYOUT"] = lambda peer, number, layout: services.membership.layout_received(peer, layout)
         self._on(announcements.FULL, lambda peer, number, room: gossip.note_room(state, peer, room))
-        self._on(announcements.LATE, lambda peer, number, told: gossip.note_late(services, peer, told))
         self._on(announcements.ORDERLY, lambda peer, number, _: state.orderly.setdefault(peer))
         self._on(announcements.VIEW, lambda peer, number, view: services.membership.view_received(peer, view))
         self._on(announcements.MARK, services.rollback.mark_received)

@@ -33,7 +33,6 @@ class ClusterEvents:
         self._services = services
         self._peers: dict[str, tuple[PeerState, str, int]] = {}  # id -> state, reason, since when
         self._full: dict[str, None] = {}  # peers without room for writes
-        self._late: dict[str, None] = {}  # nodes that are too late to coordinate
         self._hints: dict[str, tuple[int, int]] = {}  # owner -> since when there are hints, how many at most
         self._refused = dict.fromkeys(services.state.hints.dropped_hints)  # owners for which there was no room
         self._tasks: dict[str, str] = {row["task"]: row["state"] for row in self._rows()}
@@ -50,7 +49,6 @@ class ClusterEvents:
         self._tell_members(names)
         self._tell_peers(names, now_ms)
         self._tell_full(names)
-        self._tell_late(names)
         self._tell_hints(names, now_ms)
         is_fetching = self._tell_tasks()
         self._tell_comparisons(is_fetching)
@@ -128,16 +126,6 @@ class ClusterEvents:
             if peer in names and peer not in full:
                 log.info("node %s takes writes again", names[peer])
         self._full = full
-
-    def _tell_late(self, names: Mapping[str, str]) -> None:
-        late = {node: None for node in self._services.state.late if node in names}
-        for node in late:
-            if node not in self._late:
-                log.warning("node %s coordinates no writes: what others send to it arrives late", names[node])
-        for node in self._late:
-            if node in names and node not in late:
-                log.info("node %s coordinates writes again", names[node])
-        self._late = late
 
     # --- hints and repairs
 

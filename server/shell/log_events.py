@@ -64,8 +64,6 @@ EVENTS: dict[str, dict[str, str]] = {
         "node %s is %s%s%s": "peer_state peer state reason after",
         "node %s takes no writes: its disk is full": "peer_disk_full peer",
         "node %s takes writes again": "peer_disk_free peer",
-        "node %s coordinates no writes: what others send to it arrives late": "member_late name",
-        "node %s coordinates writes again": "member_in_time name",
         "node %s at %s %s": "peer_refuses peer address error",
         "node %s at %s does not fetch its messages: cutting the link": "peer_stalls peer address",
         "node %s (%s) is cut: %d MiB of an incomplete message are held, and more than peer_input_bytes_max (%d MiB) for "

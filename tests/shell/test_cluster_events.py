@@ -155,14 +155,3 @@ def test_a_staged_quorum_is_told_by_its_letter_and_what_it_supersedes(told: Told
     ]
     staging.abort(layout)
     assert told.lines(3000) == ["INFO no longer staged, since it was aborted: weight of node n2, N = 3, R = 2"]
-
-
-def test_a_node_that_is_late_and_is_in_time_again(told: Told) -> None:
-    """This node, too: its clients' writes go elsewhere."""
-    state = told.node.state
-    state.late[state.id] = None
-    name = state.layout_name(state.id)
-    assert told.lines(1000) == [f"WARNING node {name} coordinates no writes: what others send to it arrives late"]
-    assert told.lines(2000) == []
-    del state.late[state.id]
-    assert told.lines(3000) == [f"INFO node {name} coordinates writes again"]

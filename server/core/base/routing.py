@@ -9,9 +9,6 @@ A node without room on its disk serves reads, but counts as not live for writes:
 hint is kept for it. It announces that (FULL). If it still gets a write, it relays it to the next owner. While some disk is
 full, deletions have routes of their own, because a node accepts them for longer than writes (room.py).
 
-An owner that says that it is late (liveness/lateness.py) is live in everything else, but it coordinates only if all the
-other live owners are late, too.
-
 While a partition moves, its *readers*, which hold it whole, coordinate and answer, and its *keepers*, the old and new
 owners, all take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times. So a keeper runs
 whatever is relayed to it, whether it is a reader or not.
@@ -22,7 +19,7 @@ turn. There is one plan for each distinct set of other owners.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from server.core.base.quorum import DoubleTally, Tally
@@ -136,11 +133,10 @@ def build_routes(
     layout: Layout,
     self_id: str,
     is_live: Callable[[str], bool],
-    late: Container[str] = (),
     has_room: Callable[[str], bool] = lambda node: True,
     deletes: bool = False,
 ) -> list[Route]:
-    """One route for each partition. `deletes`: `has_room` tells who has room for deletions. `late` coordinate last.
+    """One route for each partition. `deletes`: `has_room` tells who has room for deletions.
 
     If no owner is live, the first live fallback coordinates, or this node: then it answers that nobody has room.
     """
@@ -157,11 +153,11 @@ def build_routes(
         if partition in moving:
             keepers, readers = layout.keepers(partition), layout.readers(partition)
             owner_sets = (readers, _others(layout, partition))
-        first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, live, late)
+        first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, live)
         reader = None if self_id in readers or first == self_id else first
         standing = stand_ins
         if some_are_full:
-            first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, able, late)
+            first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, able)
         plan = read_plan = _plan(plans, self_id, keepers, stand_ins, owner_sets, deletes, numbers)
         if owner_sets or some_are_full:
             standing = tuple([(owner, node) for owner, node in standing if owner in readers]) if standing else ()
@@ -173,11 +169,7 @@ def build_routes(
 
 
 def _stand_ins(
-    keepers: tuple[str, ...],
-    preference_list: tuple[str, ...],
-    self_id: str,
-    able: dict[str, bool],
-    late: Container[str],
+    keepers: tuple[str, ...], preference_list: tuple[str, ...], self_id: str, able: dict[str, bool]
 ) -> tuple[str, StandIns]:
     """Returns the coordinator of a partition, and the fallbacks of its absent keepers if this node needs to know them.
 
@@ -185,9 +177,11 @@ def _stand_ins(
     """
     absent = [owner for owner in keepers if not able[owner]]
     if not absent:
-        return _first(keepers, late), ()
+        return keepers[0], ()
     if len(absent) < len(keepers):
-        first = _first([owner for owner in keepers if able[owner]], late)
+        first = keepers[0]
+        if not able[first]:
+            first = next(owner for owner in keepers if able[owner])
         if self_id not in keepers:
             return first, ()
         fallbacks = [node for node in preference_list[len(keepers) :] if able[node]]
@@ -201,11 +195,6 @@ def _stand_ins(
     if len(fallbacks) < len(absent):
         fallbacks += [""] * (len(absent) - len(fallbacks))
     return first, tuple(zip(absent, fallbacks))  # noqa: B905 (there may be more fallbacks)
-
-
-def _first(able: Sequence[str], late: Container[str]) -> str:
-    """The first of these owners that is not late; the first of all if all are late."""
-    return able[0] if able[0] not in late else next((owner for owner in able if owner not in late), able[0])
 
 
 def _others(layout: Layout, partition: int) -> tuple[str, ...]:

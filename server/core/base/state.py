@@ -56,7 +56,7 @@ class State:
                 refuse_clients, serve_clients: requests_max, refusal; users.py: no_layout, users_bytes
     memory      of this run of the process; a restart begins anew
                 who we are: id, member, actor, guest_actor, incarnation, config, staged_bytes_min, rng
-                of peers: liveness, links, draining, full, late, last_message_ms, fences, backlogged, watching, attributing
+                of peers: liveness, links, draining, full, last_message_ms, fences, backlogged, watching, attributing
                 of this node: clock, cluster_time, room, lacks_records, synced_turn, fence, store_is_damaged, orders, holds
                 of requests: lane_turn, in_flight, procedures, commands_waiting, clients_queued, sent_behind
                 counters: statistics, unexpected
@@ -115,7 +115,8 @@ class State:
         self.id, self.member = member.id, member
         self.actor = actor
         self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
-        self.config, self.rng = config, rng
+        self.config = config
+        self.rng = rng
         self.holds = Holds()
         self.orders = KeptOrders(config.orders_bytes_max)
         self.incarnation = incarnation
@@ -151,7 +152,6 @@ class State:
         self.links: set[str] = set()  # peers to which our link is open; never iterated
         self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
         self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
-        self.late: dict[str, None] = {}  # nodes that are too late to coordinate, this one included (lateness.py)
         self.last_message_ms: dict[str, int] = {}  # when the last message came from a peer
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         # The peers that have a capability (protocol/peer_versions.py), in the order in which they have announced it.
@@ -255,7 +255,8 @@ class State:
         for member in layout.members:
             if member.id == self.id:  # name, zone and weight by the layout; the address is our own
                 self.member = replace(member, address=self.member.address)
-        self.read_quorum, self.write_quorum = layout.effective_r, layout.effective_w
+        self.read_quorum = layout.effective_r
+        self.write_quorum = layout.effective_w
         self.route_shift = SLOT_BITS - (layout.partitions.bit_length() - 1)
         ids = [member.id for member in layout.members]
         self.liveness.set_members(ids, self.now_ms)
@@ -289,10 +290,9 @@ class State:
         """Computes the routes anew, since liveness or the layout has changed."""
         self.routed_generation = self.liveness.generation
         if self.layout is not None:
-            given = (self.layout, self.id, self.is_usable, self.late)
-            self.routes = self.deletion_routes = build_routes(*given, self.has_room)
+            self.routes = self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
             if self.disk_full or self.full:
-                self.deletion_routes = build_routes(*given, self.may_delete, True)
+                self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.may_delete, True)
 
     def is_usable(self, peer: str) -> bool:
         """Whether requests go to `peer`: its link is open, it is believed live, and it is not about to stop."""

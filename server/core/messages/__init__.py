@@ -46,7 +46,6 @@ is read.
     WATCHING, CHANGED                 whether its sender wants to know which keys change, and those of its sender
     NOTIFY                            which keyspace events are published (pubsub/notifications.py)
     FULL                              what its sender's disk has room for: 0 for writes again, see room.py
-    LATE                              how late messages reach its sender, and whether that is too late to coordinate
     ORDERLY                           its sender runs relayed commands of one key in order (chains.py), and takes short
                                       digests (reads.py)
     COPY                              a process with your id, at that address, has been refused (duplicates.py)

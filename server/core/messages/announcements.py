@@ -150,13 +150,6 @@ def staged(items: Reader) -> Staged:
         raise Malformed(str(error)) from None
 
 
-class Late(NamedTuple):
-    """How late messages reach the sender, and whether it is too late to coordinate (liveness/lateness.py)."""
-
-    lateness_ms: int
-    is_late: bool
-
-
 class PoisonCommand(NamedTuple):
     """A command that ends the sender: its name and first argument for operators, and a digest of all arguments."""
 
@@ -178,7 +171,6 @@ DUPLICATE: Final = Kind(
 )  # address of a process with the receiver's id
 FULL: Final = Kind(b"FULL", lambda items: items.header_number(2))  # what the sender's disk has room for (base/room.py)
 ORDERLY: Final = Kind(b"ORDERLY", nothing)
-LATE: Final = Kind(b"LATE", lambda items: Late(items.header_number(COUNT_MAX), items.flag()))
 POISON: Final = Kind(b"POISON", _poison)
 
 
@@ -217,11 +209,6 @@ def encode_full(reading: int, room: int) -> bytes:
     return encode_message((b"FULL", reading, room))
 
 
-def encode_late(reading: int, lateness_ms: int, is_late: bool) -> bytes:
-    """Encodes LATE: how late others' messages reach us, and whether we are too late to coordinate."""
-    return encode_message((b"LATE", reading, lateness_ms, int(is_late)))
-
-
 def encode_orderly(reading: int) -> bytes:
     """Encodes ORDERLY: what newer nodes announce as a capability."""
     return encode_message((b"ORDERLY", reading, 0))
@@ -233,6 +220,6 @@ def encode_poison(reading: int, poison: PoisonCommand) -> bytes:
 
 
 ANNOUNCEMENTS: Final[Sequence[Kind[Any]]] = (
-    CLOCK, TIME, TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, DUPLICATE, FULL, ORDERLY, LATE, POISON, USERS,
-    USERSVIEW, LIBRARIES, LIBVIEW, PUBLISHED, WATCHING, CHANGED, ALTERED, MADE, FLUSHED, NOTIFY,
+    CLOCK, TIME, TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, DUPLICATE, FULL, ORDERLY, POISON, USERS, USERSVIEW,
+    LIBRARIES, LIBVIEW, PUBLISHED, WATCHING, CHANGED, ALTERED, MADE, FLUSHED, NOTIFY,
 )  # fmt: skip

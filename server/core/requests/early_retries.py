@@ -18,14 +18,10 @@ A relay without a limit is not retried early.
 Why that is long enough. The coordinator can only estimate the age of a relay (relay_ages.py). It compares the relay with
 the message from this node that had the smallest delay D on this link. So its estimate is too low by D. A round trip
 contains the delay of one relay, so D is at most the least round trip of a relay on this link. This is why `wait_ms`
-contains the least round trip. Before the first relay on a link has been answered, this node knows no bound of D, so it
+contains the least round trip. Clocks drift, so the coordinator lets D grow by 1 ms in each second; the least round trip
+grows in the same way here. Before the first relay on a link has been answered, this node knows no bound of D, so it
 sets no limit. `MARGIN_MS` covers old clock readings: both sides read their clocks once in each pass of their loops. (If a
 pass takes long, the coordinator reads its clock again before it handles what has arrived: shell/inbound.py.)
-
-Known gap. To allow for clock drift, relay_ages.py lets D grow by 1 ms with each second, and the least round trip here does
-not grow. If delays have risen by more than `MARGIN_MS` for minutes, the coordinator may run a relay that was retried
-already. Example: the delay rises from 1 ms to 220 ms for good. Four minutes later the limit is 883 ms and the wait 985 ms,
-but the coordinator still runs a relay that is 1103 ms old.
 
 Silence, not slowness. A coordinator that is only slow still sends other messages. Relays to it go on waiting, because an
 overloaded cluster must not run commands twice. For the same reason a longer mean round trip raises the limit.
@@ -51,6 +47,7 @@ from typing import Final
 
 from protocol.peer_versions import LIMITS
 from server.core.base.state import State
+from server.core.requests.relay_ages import DRIFT_DIVISOR
 from server.core.requests.relay_rows import RelayItem, RelayRow
 
 MARGIN_MS: Final = 100
@@ -58,13 +55,25 @@ _NEWEST: Final = 0.1  # weight of the newest round trip in the mean
 
 
 class RoundTrips:
-    """How long one peer has taken to answer relays of commands that may run twice, over the present link."""
+    """How long one peer has taken to answer relays of commands that may run twice, over the present link.
 
-    __slots__ = ("least_ms", "mean_ms")
+    `least_at_zero_ms`: the least round trip as it was at the time 0, if it has grown since then.
+    """
 
-    def __init__(self, first_ms: int) -> None:
+    __slots__ = ("least_at_zero_ms", "mean_ms")
+
+    def __init__(self, first_ms: int, now_ms: int) -> None:
         self.mean_ms = float(first_ms)
-        self.least_ms = first_ms
+        self.least_at_zero_ms = first_ms - now_ms // DRIFT_DIVISOR
+
+    def answered(self, taken_ms: int, now_ms: int) -> None:
+        """HOT. Notes one more round trip, which has just ended."""
+        self.mean_ms += (taken_ms - self.mean_ms) * _NEWEST
+        self.least_at_zero_ms = min(self.least_at_zero_ms, taken_ms - now_ms // DRIFT_DIVISOR)
+
+    def least_ms(self, now_ms: int) -> int:
+        """HOT. The least round trip, grown by 1 ms for each second since then."""
+        return self.least_at_zero_ms + now_ms // DRIFT_DIVISOR + 1
 
 
 class EarlyRetries:
@@ -83,11 +92,9 @@ class EarlyRetries:
         taken_ms = now_ms - row.sent_ms
         known = self._round_trips.get(row.peer)
         if known is None:
-            self._round_trips[row.peer] = RoundTrips(taken_ms)
+            self._round_trips[row.peer] = RoundTrips(taken_ms, now_ms)
             return
-        known.mean_ms += (taken_ms - known.mean_ms) * _NEWEST
-        if taken_ms < known.least_ms:
-            known.least_ms = taken_ms
+        known.answered(taken_ms, now_ms)
 
     def forget(self, peer: str) -> None:
         """Forgets the round trips to `peer`: the link broke, or that node may have forgotten the delays of our messages."""
@@ -122,7 +129,7 @@ class EarlyRetries:
             limit_ms = int(known.mean_ms * 4)
         if limit_ms < config.relay_stale_ms:
             row.limit_ms = limit_ms
-            row.wait_ms = limit_ms + MARGIN_MS + known.least_ms
+            row.wait_ms = limit_ms + MARGIN_MS + known.least_ms(self._state.now_ms)
 
     def _split(self, row: RelayRow, number: int) -> RelayRow:
         """Moves the commands of keys whose commands may all run twice to a new row. Returns the new row."""

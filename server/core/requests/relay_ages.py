@@ -15,16 +15,13 @@ clocks only up to an unknown offset. So it compares each message with the least 
 
 from __future__ import annotations
 
-from server.core.liveness.lateness import Lateness
-
-_DRIFT_DIVISOR = 1000  # two machines' clocks may drift apart by 1 ms in this many ms
+DRIFT_DIVISOR = 1000  # two machines' clocks may drift apart by 1 ms in this many ms
 
 
 class RelayAges:
     """Computes the ages of messages. Keeps the smallest difference for each peer."""
 
-    def __init__(self, lateness: Lateness) -> None:
-        self._lateness = lateness  # is told each age
+    def __init__(self) -> None:
         self.awake_ms = 0  # how long this node has been running, as counted by its ticks
         self._least_difference_ms: dict[
             str, int
@@ -32,12 +29,10 @@ class RelayAges:
 
     def note(self, peer: str, sent_ms: int, now_ms: int) -> int:
         """HOT. Notes a message just received, which `peer` sent at `sent_ms` by its own clock. Returns its age in ms."""
-        difference_ms = now_ms - sent_ms - self.awake_ms // _DRIFT_DIVISOR
+        difference_ms = now_ms - sent_ms - self.awake_ms // DRIFT_DIVISOR
         least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
         self._least_difference_ms[peer] = least_ms
-        age_ms = difference_ms - least_ms
-        self._lateness.note(peer, age_ms, now_ms)
-        return age_ms
+        return difference_ms - least_ms
 
     def forget(self, peer: str) -> None:
         """Forgets the clock of a peer that has connected anew, perhaps as a process with a new clock."""

@@ -51,7 +51,6 @@ from server.core.base.histogram import Histogram
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.liveness.lateness import Lateness
 from server.core.messages.kinds import LIMIT_PLACE, encode_relay, encode_relayed, relay_options
 from server.core.messages.publications import KeyChange
 from server.core.requests import relay_rows
@@ -88,8 +87,7 @@ class Relays:
         self._latest: dict[str, RelayRow] = {}  # by peer: the row of `_gathering` that was used last
         self._rows: dict[int, RelayRow] = {}  # sent, by number
         self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
-        self.lateness = Lateness()
-        self.ages = RelayAges(self.lateness)
+        self.ages = RelayAges()
         self.early = EarlyRetries(state)
         self._large_bytes = state.config.large_message_bytes
         self._ahead: set[str] = set()  # peers that `launch_early` has sent a large RELAY in this turn; never iterated

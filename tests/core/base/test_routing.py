@@ -68,7 +68,7 @@ def test_who_has_no_room_is_read_from_and_not_written_to(nodes: int, mask: int, 
     able = [node for index, node in enumerate(live) if room >> index & 1]
     for node in live:
         unhurt = build_routes(layout, node, live.__contains__)
-        for partition, route in enumerate(build_routes(layout, node, live.__contains__, has_room=able.__contains__)):
+        for partition, route in enumerate(build_routes(layout, node, live.__contains__, able.__contains__)):
             first = next((other for other in layout.preference_list(partition) if other in able), node)
             assert route.coordinator == (None if node == first else first)
             passes_on = node not in able or (not route.owned and route.coordinator in route.owners)

@@ -70,7 +70,6 @@ ENCODED: dict[bytes, Encode] = {
     b"STAGED": lambda staged: said.encode_staged(READING, said.staged_document(staged)),
     b"COPY": lambda address: said.encode_duplicate(READING, address),
     b"FULL": lambda room: said.encode_full(READING, room),
-    b"LATE": lambda told: said.encode_late(READING, told.lateness_ms, told.is_late),
     b"WATCHING": lambda wants: said_to_clients.encode_watching(READING, wants),
     b"CHANGED": lambda keys: said_to_clients.encode_changed(READING, keys),
     b"ALTERED": lambda changes: said_to_clients.encode_altered(READING, changes),

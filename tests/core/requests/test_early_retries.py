@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from protocol.peer_versions import CAPABILITIES, LIMITS
 from server.core.base.config import Config
 from server.core.node import Node
 from server.core.outbox import Outbox
-from server.core.requests.early_retries import MARGIN_MS
+from server.core.requests.early_retries import MARGIN_MS, RoundTrips
+from server.core.requests.relay_ages import RelayAges
 from server.core.requests.relays import STALE
 from tests.core.commands.talking import WALL_MS, Client, finish_turn, go_by_own_clock, make_node, member, reach
 from tests.core.requests.test_reads import messages_in
@@ -19,7 +21,7 @@ TWO, THREE = member(2).id, member(3).id
 ROUND_TRIP_MS = 2
 RETRY_MS = Config().relay_retry_ms
 LIMIT = b"%d" % (RETRY_MS - MARGIN_MS)
-WAIT_MS = RETRY_MS + ROUND_TRIP_MS
+WAIT_MS = RETRY_MS + ROUND_TRIP_MS + 1
 OK_REPLY = b"+OK\r\n"
 
 
@@ -102,7 +104,7 @@ def test_it_goes_to_the_next_owner(node: Node) -> None:
     key = _key(node, TWO)
     assert node.services.route(key).owners[:2] == (TWO, THREE)
     _send(node, 100, [b"SET", key, b"v"])
-    *_, outbox = _tick(node, 152, 100 + WAIT_MS)
+    *_, outbox = _tick(node, 153, 100 + WAIT_MS)
     [relay] = _relays(outbox, THREE)
     assert _commands(relay) == [[b"SET", key, b"v"]]
     assert len(_options(relay)) == 3, "a second attempt has no limit"
@@ -256,3 +258,22 @@ def test_a_young_relay_to_a_lost_coordinator_is_not_run_elsewhere(node: Node) ->
     assert node.state.statistics.relays_retried == 1
     _tick(node, 3000, 3000)
     assert node.state.statistics.relays_retried == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_coordinator_takes_no_relay_for_younger_than_the_least_round_trip_allows(seed: int) -> None:
+    """Delays rise for good after some time, and then the coordinator lets its least delay grow."""
+    rng = random.Random(seed)
+    ages, known = RelayAges(), RoundTrips(0, 0)
+    offset_ms, slow_from_ms, slow_ms = rng.randint(-(10**6), 10**6), rng.randint(0, 300_000), rng.randint(1, 400)
+    now_ms, is_first = 0, True
+    while now_ms < 900_000:
+        now_ms += rng.randint(1, 4000)
+        delay_ms = rng.randint(1, 3) + (slow_ms if now_ms > slow_from_ms else 0)
+        ages.awake_ms = now_ms + delay_ms
+        estimated_ms = ages.note("n2", now_ms + offset_ms, now_ms + delay_ms)
+        trip_ms = delay_ms + rng.randint(1, 3)
+        if is_first:
+            known, is_first = RoundTrips(trip_ms, now_ms + trip_ms), False
+        known.answered(trip_ms, now_ms + trip_ms)
+        assert delay_ms - estimated_ms <= known.least_ms(now_ms)
