@@ -19,6 +19,7 @@ from server.core.base.sinks import Sink
 from server.core.chains import Chains
 from server.core.commands.spec import READ
 from server.core.commands.table import find_command
+from server.core.requests.early_retries import WORDS_MAX
 from server.core.requests.relay_rows import MAYBE_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned
 from server.core.requests.relay_sinks import LocalAttempt, SecondAttempt
 from server.core.requests.relays import STALE
@@ -34,7 +35,7 @@ class Retries:
         self._state = services.state
         self._run = run
         self._chains = chains
-        services.relays.early.may_repeat = may_repeat
+        services.relays.early.is_eligible = is_eligible
 
     def retry_early(self, now_ms: int) -> None:
         """With each tick: takes back the commands that wait for a silent coordinator and that another owner can run."""
@@ -143,7 +144,9 @@ class Retries:
         sink.answer(number, no_owner(state.member.name, outcome))
 
 
-def may_repeat(args: list[bytes]) -> bool:
-    """Whether a command has the same effect if it runs twice."""
+def is_eligible(args: list[bytes]) -> bool:
+    """Whether a command may be retried early (requests/early_retries.py)."""
     spec = find_command(args)
-    return spec is not None and not spec.once(args)
+    if spec is None:
+        return False
+    return spec.overlap == READ or (len(args) <= WORDS_MAX and spec.blind(args))

@@ -161,7 +161,7 @@ class Config:
     # Time
     request_timeout_ms: int = 3000  # a request that has no quorum by then is answered with NOQUORUM or TIMEOUT
     relay_silence_ms: int = 1500  # relays to a node that has sent nothing for this time go to the next owner
-    relay_retry_ms: int = 250  # after this time so do those of commands that may run twice; 100 or less: no sooner
+    relay_retry_ms: int = 0  # after this time so do reads, SET, DEL and HSET, but a SET may be lost; 100 or less: never
     relay_stale_ms: int = 1000  # a relay that arrives later than this is refused: its sender may have sent it elsewhere
     tick_ms: int = 100  # the time between two ticks of the node's timers
     gossip_interval_ms: int = 1000  # each node exchanges what it knows of the others with a random one in this time

@@ -1,9 +1,18 @@
-"""Early retries: relayed commands that may run twice do not wait long for a coordinator that sends nothing.
+"""Early retries: relayed reads and blind writes do not wait long for a coordinator that sends nothing. Off by default.
 
 Theory. If a coordinator hangs, this node gives up its relays to it after `relay_silence_ms` (1.5 s). A shorter time would
-make the outcome of an INCR unknown at each short pause of a node. But most commands may run twice: reads, plain SET, DEL,
-HSET. If their coordinator has sent nothing for about `relay_retry_ms` (250 ms), they go to the next owner. If the first
-coordinator replies later, its reply is ignored.
+make the outcome of an INCR unknown at each short pause of a node. But many commands are reads, or *blind* writes: what
+these write does not depend on what is stored (plain SET, DEL, HSET). If their coordinator has sent nothing for about
+`relay_retry_ms`, they go to the next owner. If the first coordinator replies later, its reply is ignored.
+
+Two coordinators at once. The coordinator may be live, and run what others have relayed to it. So it is not enough that a
+command may run twice. Of two SETRANGEs, BITFIELDs, EXPIREs or EXECs with WATCH that run at two coordinators at once, both
+are acknowledged, and one is lost, as each has read what was there before. So only reads and blind writes are retried early.
+
+Why it is off by default. A retried blind write is safe from other blind writes, but not from a SETRANGE or SET NX that the
+first coordinator has in hand: if that has read the key, then stood still, and decides when it goes on, its write is based
+on the older value but has the newer dot, and the acknowledged SET is lost. After `relay_silence_ms` this needs a longer
+pause than `relay_stale_ms`, and such a command is then refused.
 
 No lost update. Suppose that the retry of a SET has been answered, and a second SET of the key has been acknowledged. If
 the first coordinator then resumed and ran the old SET, the old value would get a new dot, and would win over the second
@@ -25,16 +34,24 @@ pass takes long, the coordinator reads its clock again before it handles what ha
 
 Silence, not slowness. A coordinator that is only slow still sends other messages. Relays to it go on waiting, because an
 overloaded cluster must not run commands twice. For the same reason a longer mean round trip raises the limit.
-`relay_retry_ms` is longer than TCP's shortest retransmission timeout (200 ms), so one lost packet does not count as
-silence.
+`relay_retry_ms` should be longer than TCP's shortest retransmission timeout (200 ms), so that one lost packet does not
+count as silence.
 
-Which commands. A command may run twice unless its spec says otherwise (`once`, commands/spec.py). All commands of a key
-stay in one RELAY message (relays.py), and a message has one limit. So a row is divided in two if need be: a message with
-a limit, for the keys whose commands may all run twice, and a message without a limit for the other keys.
+A limit is never extended. A coordinator extends the age limit of other relays while their commands run, and tells the
+sender (relays.py). With the shorter limit that would be a hole: what it has told may lie in its socket while it stands
+still, and reach the sender after the retry. So a step past the limit is STALE. The sender then relays the command to the
+same coordinator again, without a limit: that one is live, and a second coordinator beside it is what loses writes. The
+sender takes the limit off a row when it hears that its commands still run. So that little is done twice, writes with many
+words (`WORDS_MAX`), which may take long, have no limit.
+
+Which commands. Reads, and writes whose spec says that they are `blind` (commands/spec.py). All commands of a key stay in
+one RELAY message (relays.py), and a message has one limit. So a row is divided in two if need be: a message with a limit,
+for the keys whose commands are all eligible, and a message without a limit for the other keys.
 
 A message has no limit either
 
 - if one of its commands was retried before;
+- if one of its commands has more words than `WORDS_MAX`;
 - if it travels in pieces, or behind a large message of the same turn;
 - if `relay_retry_ms` is not more than `MARGIN_MS`;
 - if the coordinator is of an earlier version: it has not announced the capability LIMITS.
@@ -51,11 +68,12 @@ from server.core.requests.relay_ages import DRIFT_DIVISOR
 from server.core.requests.relay_rows import RelayItem, RelayRow
 
 MARGIN_MS: Final = 100
+WORDS_MAX: Final = 64  # of a write: those of so few words run in one slice (commands/shared_drafts.py)
 _NEWEST: Final = 0.1  # weight of the newest round trip in the mean
 
 
 class RoundTrips:
-    """How long one peer has taken to answer relays of commands that may run twice, over the present link.
+    """How long one peer has taken to answer relays of eligible commands, over the present link.
 
     `least_at_zero_ms`: the least round trip as it was at the time 0, if it has grown since then.
     """
@@ -80,14 +98,14 @@ class EarlyRetries:
     """Which relays have an age limit, and when they may be retried."""
 
     def __init__(self, state: State) -> None:
-        self.may_repeat: Callable[[list[bytes]], bool] = lambda args: False  # set by retries.py
+        self.is_eligible: Callable[[list[bytes]], bool] = lambda args: False  # set by retries.py
         self.peers = state.capable[LIMITS]
         self._state = state
         self._round_trips: dict[str, RoundTrips] = {}
 
     def answered(self, row: RelayRow, now_ms: int) -> None:
         """HOT. Notes a round trip: the coordinator has answered some commands of a row."""
-        if not row.may_repeat:
+        if not row.is_eligible:
             return  # such commands may take long or block, so their times say nothing of the link
         taken_ms = now_ms - row.sent_ms
         known = self._round_trips.get(row.peer)
@@ -101,13 +119,15 @@ class EarlyRetries:
         self._round_trips.pop(peer, None)
 
     def limit(self, row: RelayRow, number: int) -> RelayRow | None:
-        """HOT. Sets the age limit of a row that is about to be sent, if all its commands may run twice. If that holds for
+        """HOT. Sets the age limit of a row that is about to be sent, if all its commands are eligible. If that holds for
         some keys only, moves their commands to a new row `number`, sets its limit instead, and returns the new row."""
+        if self._state.config.relay_retry_ms <= MARGIN_MS:
+            return None
         count = 0
         for item in row.items:
             if item is not None:
                 args = item.args
-                if (len(args) == 3 and args[0] == b"SET") or self.may_repeat(args):  # a plain SET needs no look-up
+                if (len(args) == 3 and args[0] == b"SET") or self.is_eligible(args):  # a plain SET needs no look-up
                     count += 1
         if count == len(row.items):
             self._set_limit(row)
@@ -119,10 +139,10 @@ class EarlyRetries:
         return None
 
     def _set_limit(self, row: RelayRow) -> None:
-        """HOT. Sets the limit of a row whose commands may all run twice, unless the module docstring rules a limit out."""
-        row.may_repeat = True
+        """HOT. Sets the limit of a row whose commands are all eligible, unless the module docstring rules a limit out."""
+        row.is_eligible = True
         known, config = self._round_trips.get(row.peer), self._state.config
-        if known is None or row.begun_ms < row.sent_ms or config.relay_retry_ms <= MARGIN_MS:
+        if known is None or row.begun_ms < row.sent_ms:
             return
         limit_ms = config.relay_retry_ms - MARGIN_MS
         if known.mean_ms * 4 > limit_ms:
@@ -132,9 +152,9 @@ class EarlyRetries:
             row.wait_ms = limit_ms + MARGIN_MS + known.least_ms(self._state.now_ms)
 
     def _split(self, row: RelayRow, number: int) -> RelayRow:
-        """Moves the commands of keys whose commands may all run twice to a new row. Returns the new row."""
+        """Moves the commands of keys whose commands are all eligible to a new row. Returns the new row."""
         items = [item for item in row.items if item is not None]
-        kept = {_key_of(item): None for item in items if not self.may_repeat(item.args)}
+        kept = {_key_of(item): None for item in items if not self.is_eligible(item.args)}
         part = RelayRow(number, row.peer, row.sent_ms, row.in_order, row)
         part.items += [item for item in items if _key_of(item) not in kept]
         part.begun_ms = min([item.begun_ms for item in items if _key_of(item) not in kept], default=row.sent_ms)

@@ -74,7 +74,7 @@ class RelayRow:
     """The commands of one RELAY message, until each of them has its reply."""
 
     __slots__ = (
-        "begun_ms", "in_order", "items", "limit_ms", "may_repeat", "missing", "number", "origin", "peer", "read_quorum",
+        "begun_ms", "in_order", "is_eligible", "items", "limit_ms", "missing", "number", "origin", "peer", "read_quorum",
         "resp3", "sent_ms", "wait_ms", "write_quorum",
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ class RelayRow:
         self.missing = 0  # replies that are still to come
         # The age limit (early_retries.py), and the silence after which the commands are retried. 0 stands for none.
         self.limit_ms = self.wait_ms = 0
-        self.may_repeat = False  # all its commands may run twice
+        self.is_eligible = False  # all its commands may be retried early
 
     def suits(self, sink: Sink, in_order: bool) -> bool:
         """HOT. Whether a command of `sink` may travel in this row."""

@@ -32,6 +32,7 @@ class RelayedBatch(Sink):
         self.is_outgoing = False  # this batch is in `outgoing`: the end of the turn sends its replies
         self.told_ms = now_ms  # when the relay came, or when the sender was last told that the commands still run
         self.relayed = True
+        self.is_renewable = True  # the sender has set no limit (early_retries.py)
         self._commands = commands
         self.peer = peer
         self.stale_after_ms = stale_after_ms  # after this time (monotonic) nothing may be written for the batch

@@ -6,7 +6,7 @@ client had sent them. Their sink there is a `RelayedBatch`; it collects the repl
 
 Retry. If the coordinator is lost, this node sends the command to the key's next live owner. There is an exception: a
 command that must not run twice (SET NX, for example) is not sent again if the lost coordinator may have run it. The client
-gets an error that says that the outcome is unknown. Commands that may run twice are retried sooner, when the coordinator is
+gets an error that says that the outcome is unknown. Reads and blind writes can be retried sooner, when the coordinator is
 silent but does not yet count as lost (early_retries.py).
 
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
@@ -18,7 +18,7 @@ A command with several steps (work/procedures.py) has the same problem if the co
 each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
 coordinator extends the age limit of the relay, and sends a RELAYED message without replies: the sender then goes on
 waiting. It does this at most once in `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its
-coordinator is not suspended.
+coordinator is not suspended. A limit that the sender has set is not extended (early_retries.py).
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
@@ -216,6 +216,7 @@ class Relays:
             limit_ms = min(limit_ms, int(options[LIMIT_PLACE]))
         stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + limit_ms
         batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
+        batch.is_renewable = len(options) <= LIMIT_PLACE
         if self.is_stale(batch):
             self._reply_stale(batch, len(commands))
             return None
@@ -244,7 +245,7 @@ class Relays:
 
     def renew_or_refuse(self, sink: Sink) -> ErrorReply | None:
         """Returns STALE if the sink's commands are stale, else None. Extends the age limit of commands that are not stale,
-        and tells the sender of the relay that they still run: both at most once in `_PROGRESS_MS`."""
+        unless the sender has set it, and tells the sender that they still run: both at most once in `_PROGRESS_MS`."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state
@@ -252,7 +253,8 @@ class Relays:
             return STALE
         if state.now_ms - sink.told_ms >= _PROGRESS_MS:
             sink.told_ms = state.now_ms
-            sink.stale_after_ms = state.now_ms + state.config.relay_stale_ms
+            if sink.is_renewable:
+                sink.stale_after_ms = state.now_ms + state.config.relay_stale_ms
             if not sink.is_outgoing:
                 sink.is_outgoing = True
                 self._outgoing.append(sink)
@@ -296,6 +298,7 @@ class Relays:
         items, state = row.items, self._state
         if not replies:  # the commands still run (`renew_or_refuse`): `expire` counts their time from now
             row.begun_ms = state.now_ms
+            row.limit_ms = 0  # no early retry: the coordinator is at work
         else:
             self.early.answered(row, state.now_ms)
         self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
@@ -319,8 +322,7 @@ class Relays:
         if not row.missing:
             self._rows.pop(number, None)
         if stale:
-            avoided = row.peer if row.limit_ms else ""  # this coordinator is late, but may be live
-            self._retry_row(row, stale, False, came_late(self._state.layout_name(row.peer)), avoided)
+            self._retry_row(row, stale, False, came_late(self._state.layout_name(row.peer)))
 
     def _answer_error(self, row: RelayRow, item: RelayItem, reply: bytes, retry_first: bool) -> None:
         """Answers a command with the coordinator's error, or retries it first: see `replied`."""

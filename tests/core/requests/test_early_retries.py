@@ -19,7 +19,7 @@ from tests.core.requests.test_reads import messages_in
 
 TWO, THREE = member(2).id, member(3).id
 ROUND_TRIP_MS = 2
-RETRY_MS = Config().relay_retry_ms
+RETRY_MS = 250
 LIMIT = b"%d" % (RETRY_MS - MARGIN_MS)
 WAIT_MS = RETRY_MS + ROUND_TRIP_MS + 1
 OK_REPLY = b"+OK\r\n"
@@ -28,7 +28,7 @@ OK_REPLY = b"+OK\r\n"
 @pytest.fixture
 def node() -> Node:
     """One of three, whose peers know limits and have answered a relay. Now it is 100 ms."""
-    node = make_node(3, Config(engine="memory"))
+    node = make_node(3, Config(engine="memory", relay_retry_ms=RETRY_MS))
     for number in (2, 3):
         reach(node, number)
         node.state.note_capabilities(member(number).id, CAPABILITIES)
@@ -130,9 +130,19 @@ def test_the_late_reply_of_the_first_coordinator_is_ignored(node: Node) -> None:
         ("INCR k", False),
         ("APPEND k v", False),
         ("RPUSH k v", False),
+        ("SET k v KEEPTTL", False),
+        ("SETRANGE k 1 v", False),
+        ("BITFIELD k SET u8 0 1", False),
+        ("EXPIRE k 9", False),
+        ("PERSIST k", False),
+        ("GETEX k EX 9", False),
+        ("PFADD k x", False),
+        ("ZADD k 1 x", True),
+        ("ZADD k GT 1 x", False),
+        ("SADD k" + " x" * 99, False),
     ],
 )
-def test_only_what_may_run_twice_is_retried_early(node: Node, words: str, has_limit: bool) -> None:
+def test_only_what_is_blind_is_retried_early(node: Node, words: str, has_limit: bool) -> None:
     args = words.encode().split()
     args[1] = _key(node, THREE)
     [relay] = _relays(_send(node, 100, args), THREE)
@@ -199,6 +209,12 @@ def test_a_slow_peer_has_a_higher_limit(node: Node) -> None:
     assert 380 < int(_options(relay)[4]) <= 400
 
 
+def test_it_is_off_by_default(node: Node) -> None:
+    node.state.config.relay_retry_ms = Config().relay_retry_ms
+    [relay] = _relays(_send(node, 100, [b"SET", _key(node, THREE), b"v"]), THREE)
+    assert len(_options(relay)) == 3
+
+
 def test_a_time_of_a_margin_turns_it_off(node: Node) -> None:
     node.state.config.relay_retry_ms = MARGIN_MS
     [relay] = _relays(_send(node, 100, [b"SET", _key(node, THREE), b"v"]), THREE)
@@ -221,14 +237,34 @@ def test_a_relay_past_its_limit_is_refused(node: Node) -> None:
     assert node.state.statistics.relays_stale == 1
 
 
-def test_what_came_too_late_is_run_by_another_owner(node: Node) -> None:
-    """The refused command would come late to the same coordinator again."""
+def test_what_came_too_late_goes_to_the_same_coordinator_without_a_limit(node: Node) -> None:
+    """It has answered, so it is live and may run what others have sent it: another one beside it would lose writes."""
     key = _key(node, TWO)
     [relay] = _relays(_send(node, 100, [b"SET", key, b"v"]), TWO)
     node.receive(TWO, [b"RELAYED", b"0", relay[2], b"\0\0\0\0", STALE], 300)
     outbox = finish_turn(node)
-    assert _relays(outbox, TWO) == []
-    assert [_commands(each) for each in _relays(outbox, THREE)] == [[[b"SET", key, b"v"]]]
+    assert _relays(outbox, THREE) == []
+    [again] = _relays(outbox, TWO)
+    assert _commands(again) == [[b"SET", key, b"v"]] and len(_options(again)) == 3
+
+
+def test_what_still_runs_is_not_retried_early(node: Node) -> None:
+    [relay] = _relays(_send(node, 100, [b"SET", _key(node, THREE), b"v"]), THREE)
+    node.receive(THREE, [b"RELAYED", b"0", relay[2], b""], 200)
+    _tick(node, 300, 1000)
+    assert node.state.statistics.relays_retried == 0
+
+
+@pytest.mark.parametrize(("options", "is_extended"), [([b"0", b"0", b"0"], True), ([b"0"] * 4 + [b"400"], False)])
+def test_a_limit_of_the_sender_is_not_extended(node: Node, options: list[bytes], is_extended: bool) -> None:
+    """What this node tells the sender may lie in its socket, and the sender retry the command meanwhile."""
+    relays = node.services.relays
+    batch = relays.relayed(TWO, 1, 1000, options, [[b"HSET", b"k", b"f", b"v"]])
+    assert batch is not None
+    before_ms = batch.stale_after_ms
+    node.tick(450, WALL_MS + 450)
+    assert relays.renew_or_refuse(batch) is None
+    assert (batch.stale_after_ms > before_ms) is is_extended
 
 
 def test_a_chain_runs_here(node: Node) -> None:
