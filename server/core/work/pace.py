@@ -10,7 +10,7 @@ does it by delays):
   repairs must end one day, even under a load that leaves no room for them.
 - Every `WINDOW_MS` the 99th percentile of these times is compared with what it is without background work. If it is more
   than twice that and `SLACK_US`, clients are delayed, and the pace is halved. Otherwise, if background work had to wait
-  for its budget, the pace grows by half, or by a sixteenth near a pace that has delayed clients; up to that of an idle node.
+  for its budget, the pace grows by half, or near a pace that has delayed clients by a sixteenth.
 - The other node of an exchange says with each answer whether its own clients are delayed
   (messages/exchange_questions.py). Then the pace is halved, too. A node of an older version says so as long as it serves
   clients.
