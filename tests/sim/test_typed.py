@@ -23,7 +23,7 @@ from tests.sim.typed import LASTING, outcome, run
 
 STORM = Profile(3, 4, 5, ("isolate", "kill", "partition"), 300, 5000, config(patch_record_bytes_min=200))
 LOSSY = Profile(3, 4, 5, ("datagrams", "kill"), 150, 6000, STORM.config)
-PLANT_SEEDS = 60
+PLANT_SEEDS = 200
 
 
 @pytest.mark.parametrize("seed", seeds(4, 10))

@@ -176,7 +176,7 @@ class Config:
     background_keys_per_s: int = (
         1000  # repair, transfer, hint replay and scrub together, while clients are delayed by them
     )
-    background_keys_per_s_idle: int = 40_000  # the same, while clients are not delayed, at most
+    background_keys_per_s_idle: int = 40_000  # repair, transfer, hint replay and scrub together, at most
 
     collect_wait_ms: int = 5000  # between vote and fence of a collection, at least
     collect_queue_max: int = 100_000  # dead records queued for collection; the scrub finds those that find no room

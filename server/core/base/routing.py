@@ -34,7 +34,7 @@ class Plan:
 
     `owned`: this node is one of the owners.
     `owner_sets`: while the partition moves, two sets of owners: those who serve its reads now, and those who will or did.
-    `numbers`: while N changes, the W of each of these sets by the layout; else ().
+    `numbers`: the W of each of these sets by the layout, if it needs a look (`_write_quorums`); else ().
     `live_peers` are the other owners that are live, as far as this node needs to know (see `stand_ins`).
     `deletes`: the plan is for deletions, which also go to nodes that have room for nothing else.
     `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it, "" if none is left.
@@ -67,9 +67,8 @@ class Plan:
         self.writing: dict[int, Any] = {}  # by quorum: the WriteGroup of this turn (requests/writes.py)
 
     def tally(self, wanted: int) -> Tally:
-        """The tally of a request that wants `wanted` of the owners. If it wants one, an owner of either set is enough.
-
-        While N changes, a request that wants the W of the one set by the layout wants that of the other set there."""
+        """The tally of a request that wants `wanted` of the owners. If it wants one, an owner of either set is enough,
+        unless `numbers` say more. Who wants the W of the one set by the layout wants that of the other set there."""
         if self.owner_sets:
             asked, others = self.owner_sets
             if self.numbers and self.numbers[0] == wanted:
@@ -143,7 +142,7 @@ def build_routes(
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
     able = {node: live[node] and has_room(node) for node in live}
     some_are_full = able != live
-    numbers = (layout.effective_w, layout.others_w) if layout.changes_n else ()
+    numbers = _write_quorums(layout)
     moving = dict(layout.former)
     preference_lists = layout.preference_lists
     plans: dict[tuple[object, ...], Plan] = {}
@@ -195,6 +194,17 @@ def _stand_ins(
     if len(fallbacks) < len(absent):
         fallbacks += [""] * (len(absent) - len(fallbacks))
     return first, tuple(zip(absent, fallbacks))  # noqa: B905 (there may be more fallbacks)
+
+
+def _write_quorums(layout: Layout) -> tuple[int, ...]:
+    """W of the two sets of owners of a partition that moves, if one of each is not enough or not what a client's W says.
+
+    While N changes each set has its own. With W = 1 and R = N, an owner that reads do not ask yet is not enough: they would
+    miss the write.
+    """
+    if layout.changes_n:
+        return layout.effective_w, layout.others_w
+    return (1, 1) if layout.effective_w == 1 and layout.effective_r == layout.serving_n > 1 else ()
 
 
 def _others(layout: Layout, partition: int) -> tuple[str, ...]:

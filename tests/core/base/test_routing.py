@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +120,21 @@ def test_while_a_partition_moves_those_who_hold_it_coordinate_and_answer(nodes: 
             assert bool(route.plan.owner_sets) == (partition in dict(layout.former))
             assert route.read_plan.absent == tuple(n for n in route.plan.absent if n in readers)
             assert [pair for pair in route.plan.stand_ins if pair[0] in readers] == list(route.read_plan.stand_ins)
+
+
+@pytest.mark.parametrize(("r", "verdict"), [(3, Verdict.PENDING), (2, Verdict.MET)])
+@pytest.mark.parametrize("phase", [TRANSFER, HANDOVER])
+def test_one_owner_that_reads_do_not_ask_is_enough_only_if_they_may_miss_writes_anyway(
+    r: int, verdict: Verdict, phase: str
+) -> None:
+    layout = replace(_moving(3, phase), r=r, w=1)
+    partition = dict(layout.former).popitem()[0]
+    readers, keepers = layout.readers(partition), layout.keepers(partition)
+    route = build_routes(layout, readers[0], lambda node: True)[partition]
+    others = [node for node in keepers if node not in readers]
+    tally = route.plan.tally(1)
+    assert tally.ack(others[0]) is verdict
+    assert tally.ack(readers[0]) is Verdict.MET
 
 
 def test_a_write_to_a_partition_that_moves_needs_its_quorum_among_those_who_are_asked_and_wants_the_others() -> None:

@@ -64,7 +64,7 @@ def test_the_pace_is_halved_in_each_window_in_which_clients_wait_longer_and_neve
         pass
     assert [clock.window(LATE_US) for _ in range(7)] == [2000, 1000, 500, 250, 125, FLOOR, FLOOR]
     assert clock.pace.delays_clients
-    assert clock.window() == FLOOR + FLOOR // 2 + 1
+    assert clock.window() == FLOOR + FLOOR // 16 + 1, "it has delayed clients at this pace"
     assert not clock.pace.delays_clients
 
 
@@ -93,6 +93,22 @@ def test_few_answers_are_joined_to_those_of_the_next_window() -> None:
     assert not clock.pace.delays_clients
     clock.window(LATE_US, 1)
     assert clock.pace.delays_clients
+
+
+@pytest.mark.parametrize("answers", [1, 5, 20])
+def test_the_pace_grows_only_while_few_clients_are_known_to_wait_no_longer(answers: int) -> None:
+    """Clients wait 50 ms as soon as more than 1,000 keys are handled in a second."""
+    clock = Clock()
+    paces = [FLOOR]
+    for _ in range(400):
+        paces.append(clock.window(50_000 if paces[-1] > 1000 else CALM_US, answers))
+    assert 1000 < max(paces) < 2000, "each step is judged before the next one"
+    assert sum(pace > 1000 for pace in paces[100:]) < 300 / 5, "it stays near that for long"
+
+
+def test_a_node_whose_own_clients_wait_for_nothing_goes_on_growing() -> None:
+    clock = Clock()
+    assert [clock.window(answers=0) for _ in range(2)] == [151, 227]
 
 
 def test_a_load_that_stays_heavier_is_the_usual_one_after_ten_minutes() -> None:

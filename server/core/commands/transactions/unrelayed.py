@@ -1,4 +1,4 @@
-"""The relays that the commands of a step find: there are none, as all its keys are coordinated here."""
+"""The relays that the commands of an atomic run find: there are none, as all its keys are coordinated here."""
 
 from __future__ import annotations
 
