@@ -45,8 +45,8 @@ sender takes the limit off a row when it hears that its commands still run. So t
 words (`WORDS_MAX`), which may take long, have no limit.
 
 Which commands. Reads, and writes whose spec says that they are `blind` (commands/spec.py). All commands of a key stay in
-one RELAY message (relays.py), and a message has one limit. So a row is divided in two if need be: a message with a limit,
-for the keys whose commands are all eligible, and a message without a limit for the other keys.
+one RELAY message (relays.py), in their order, and a message has one limit. So a message has a limit only if all its
+commands are eligible.
 
 A message has no limit either
 
@@ -118,25 +118,16 @@ class EarlyRetries:
         """Forgets the round trips to `peer`: the link broke, or that node may have forgotten the delays of our messages."""
         self._round_trips.pop(peer, None)
 
-    def limit(self, row: RelayRow, number: int) -> RelayRow | None:
-        """HOT. Sets the age limit of a row that is about to be sent, if all its commands are eligible. If that holds for
-        some keys only, moves their commands to a new row `number`, sets its limit instead, and returns the new row."""
+    def limit(self, row: RelayRow) -> None:
+        """HOT. Sets the age limit of a row that is about to be sent, if all its commands are eligible."""
         if self._state.config.relay_retry_ms <= MARGIN_MS:
-            return None
-        count = 0
+            return
         for item in row.items:
             if item is not None:
                 args = item.args
-                if (len(args) == 3 and args[0] == b"SET") or self.is_eligible(args):  # a plain SET needs no look-up
-                    count += 1
-        if count == len(row.items):
-            self._set_limit(row)
-        elif count:
-            part = self._split(row, number)
-            if part.items:
-                self._set_limit(part)
-                return part
-        return None
+                if not (len(args) == 3 and args[0] == b"SET") and not self.is_eligible(args):  # a plain SET: no look-up
+                    return
+        self._set_limit(row)
 
     def _set_limit(self, row: RelayRow) -> None:
         """HOT. Sets the limit of a row whose commands are all eligible, unless the module docstring rules a limit out."""
@@ -150,16 +141,6 @@ class EarlyRetries:
         if limit_ms < config.relay_stale_ms:
             row.limit_ms = limit_ms
             row.wait_ms = limit_ms + MARGIN_MS + known.least_ms(self._state.now_ms)
-
-    def _split(self, row: RelayRow, number: int) -> RelayRow:
-        """Moves the commands of keys whose commands are all eligible to a new row. Returns the new row."""
-        items = [item for item in row.items if item is not None]
-        kept = {_key_of(item): None for item in items if not self.is_eligible(item.args)}
-        part = RelayRow(number, row.peer, row.sent_ms, row.in_order, row)
-        part.items += [item for item in items if _key_of(item) not in kept]
-        part.begun_ms = min([item.begun_ms for item in items if _key_of(item) not in kept], default=row.sent_ms)
-        row.items = [item for item in items if _key_of(item) in kept]
-        return part
 
     def take_due(
         self, rows: dict[int, RelayRow], now_ms: int, may_move: Callable[[RelayItem, RelayRow], bool]
@@ -184,7 +165,3 @@ class EarlyRetries:
         if not row.limit_ms or now_ms - row.sent_ms < row.wait_ms:
             return False
         return now_ms - self._state.last_message_ms.get(row.peer, row.sent_ms) >= row.wait_ms
-
-
-def _key_of(item: RelayItem) -> bytes:
-    return item.args[1] if len(item.args) > 1 else b""

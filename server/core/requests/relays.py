@@ -146,9 +146,7 @@ class Relays:
             self._latest.clear()
             for row in gathering.values():
                 if row.peer in self.early.peers and row.peer not in self._ahead:
-                    part = self.early.limit(row, state.next_number())
-                    if part is not None:
-                        self._launch(part)
+                    self.early.limit(row)
                 self._launch(row)
         if self._outgoing:
             for batch in self._outgoing:
