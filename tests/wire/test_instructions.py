@@ -43,6 +43,8 @@ def test_no_operation_takes_more_instructions_than_before(tmp_path: Path) -> Non
     assert max(grown.values()) < GROWTH_MAX, (counted, grown)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 @_NEEDS_VALGRIND
 @_NEEDS_BUILD
 def test_a_user_with_rights_to_some_keys_pays_no_more(tmp_path: Path) -> None:
