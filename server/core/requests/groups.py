@@ -87,10 +87,11 @@ class GroupTable(Generic[G]):
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
         """Makes a group that needs `wanted` acknowledgements, and enters it as `gathering[name]` until its launch.
 
-        Requests look for their quorum in `gathering`. So if `name` is the quorum, others of this turn join the group. If
-        `name` is the group's own number, no other request joins it. That is so if the live owners alone cannot make the
-        quorum: then stand-ins are asked, and a stand-in may hold one key and lack another. A stand-in of an earlier version
-        (READ) votes for all keys of a group or for none. Raises NoLayout on a node without a layout.
+        A request joins the group that `gathering` has under its quorum. So requests of one turn share a group whose name is
+        their quorum. If the live owners alone cannot make the quorum, each request has a group of its own instead: its name
+        is its number, under which nobody looks. For stand-ins are asked then, and a stand-in may hold one key and lack
+        another; one of an earlier version votes for all keys of a group or for none. Raises NoLayout on a node without a
+        layout.
         """
         state = self._state
         if not plan.replicas:

@@ -147,7 +147,8 @@ class Writes(GroupTable[WriteGroup]):
     def overwrite(
         self, group: WriteGroup, slot: i16, key: bytes, dot: Dot, value: bytes, sink: Sink, number: int
     ) -> Overwritten | None:
-        """HOT. Writes a value in place of all that is stored under `key`. None: nothing is done, it is not that simple."""
+        """HOT. Writes a value in place of all that is stored under `key`. Returns None, and does nothing, if the record is
+        not in the cache, has siblings, an expiry or entries, or if nothing here is in C (records/common_case.py)."""
         records = self._state.records
         size = len(records.writes)
         written = records.overwrite(slot, key, dot, value)
@@ -331,9 +332,9 @@ class Writes(GroupTable[WriteGroup]):
         node            who keeps the hint      what that counts as
         another node    that node               an acknowledgement of `owner`, once that node answers
         this node       this node               an acknowledgement of `owner`, because this node is no owner itself
-        ""              this node               a failure of `owner`, because the copy on this node is counted already; but
-                                                as nothing if `owner` itself may still answer, unless `owner` is a pending
-                                                or former owner
+        ""              this node               a failure of `owner`: the copy on this node is counted already
+
+        In the last case nothing is counted yet if `owner` may still answer. A pending or former owner is not waited for.
         """
         state = self._state
         if not node:
