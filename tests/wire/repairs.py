@@ -99,9 +99,20 @@ def wipe(node: WireNode) -> None:
     shutil.rmtree(node.directory / "data")
 
 
+def _uptime_s(node: WireNode) -> int:
+    with node.client() as client:
+        return int(client.info("server")["uptime_in_seconds"])
+
+
 def stop_and_compare(cluster: WireCluster) -> dict[str, Records]:
-    """Stops the cluster: all owners must hold the same bytes. Returns the records of each node."""
+    """Stops the cluster: all owners must hold the same bytes. Returns the records of each node.
+
+    Owners confirm what they have stored at their next tick. A node that stops before it has heard that keeps hints.
+    """
     owners = cluster.nodes[0].document("DYN.RING", "SHOW")["owners"]
+    begun_s = {node.name: _uptime_s(node) for node in cluster.nodes}
+    for node in cluster.nodes:
+        wait_for(lambda node=node: _uptime_s(node) >= begun_s[node.name] + 2, f"{node.name} has ticked")  # type: ignore[misc]
     cluster.stop()
     return assert_owners_equal(cluster, owners)
 
