@@ -17,12 +17,14 @@ write_groups.py   a group of writes, and which confirmations are still awaited
 write_targets.py  which nodes a group of writes is sent to
 draft_table.py    how the commands of a transaction or a script share drafts: changes whose records are not made yet
 writes.py         quorum writes, and stand-ins for owners that do not confirm
-patching.py       sends only what changes to the owners that hold the former version of a large record
+patching.py       sends the owners that hold the former version of a large record only what has changed
 replica.py        the replica's side of reads and writes
-checkpoints.py    writes large records with many patch rows whole, in slices
+checkpoints.py    rewrites large records that have many patch rows as whole records, in slices
 large_values.py   which large values to stage before the command or message that brings them is handled
 page_answers.py   the replica's side of scans: skeletons of records, and counts
 
 A *turn* handles what has arrived, commits it as one batch, then sends messages and replies (shell/turn.py). A
-docstring that begins with HOT belongs to a function that runs for nearly every request.
+docstring that begins with HOT belongs to a function that runs for nearly every request. A *sink* receives the reply of a
+command: that of a client, of a relay, or of an atomic run (base/sinks.py). A *plan* says which owners of a partition a
+request asks (base/routing.py). A *dot* names one write: the actor that made it and its counter (records/versions.py).
 """

@@ -1,9 +1,9 @@
-"""Checkpoints: writes large records with many patch rows whole, in slices, while clients go on writing them.
+"""Checkpoints: each rewrites a large record as one whole record, in slices, while clients go on changing it.
 
-Theory: records/patch_rows.py. Each node does this for its own store. A checkpoint reads a record from the store, and
-stages it like any large value (shell/staging.py): one chunk in each pass of the loop. The batch of the turn that stages
-the last chunk replaces the base and the rows that were read. Rows that were written after the read stay: they apply to
-the new base.
+The store has such a record as a *base* and many *patch rows*, the changes since then (records/patch_rows.py has the
+theory). Each node does this for its own store. A checkpoint reads a record from the store, and stages it like any large
+value (shell/staging.py): one chunk in each pass of the loop. The batch of the turn that stages the last chunk replaces
+the base and the rows that were read. Rows that were written after the read stay: they apply to the new base.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Checkpoints:
             self._background.run("checkpoints", self._steps(), self._failed)
 
     def _failed(self) -> None:
-        """Notes the end by an error: a record is damaged. Mending (repair/mending.py) writes that record whole."""
+        """Notes that the procedure has ended with an error, because a record is damaged. Mending (repair/mending.py) writes
+        that record whole."""
         self._is_running = False
 
     def _steps(self) -> Steps:

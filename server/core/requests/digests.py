@@ -18,8 +18,8 @@ def digest(records: list[bytes | None]) -> bytes:
 
     The records are joined without separators; `-` stands for an absent record. Different lists give different bytes: a
     record states its own length (its counts and the sizes of its values), so joined records can be split in one way only.
-    If a record begins with the byte `-`, that byte could also be read as an absent record. But the bytes behind it are
-    then no valid record, because their checksum is wrong.
+    A record that begins with the byte `-` could be taken for an absent record and one more record. But the bytes after
+    that `-` are no valid record: their checksum does not match.
     """
     return xxh3_64_digest(_joined(records))
 

@@ -1,10 +1,10 @@
 """The interface of the table of drafts in an atomic run, which is a transaction or a script on keys of one slot.
 
-The commands of an atomic run do not change the stored records but a snapshot of them (transactions/snapshot.py). If a
-command changes a key, the change stays a *draft*, from which no record has been made yet. The next commands change the
-same draft. Its record is made when one of them needs it, and at the latest at the end of the run. Commands find the table
-in `Writes.draft_table`, which is None outside an atomic run. The class that implements it is in
-commands/transactions/kept_drafts.py, which also gives the reasons.
+The commands of an atomic run change a snapshot of the stored records, and not the records themselves
+(transactions/snapshot.py). When a command changes a key, the changed value is kept as a *draft*: its record is not made
+yet. The next commands change the same draft. Its record is made when one of them needs it, and at the latest at the end
+of the run. Commands find the table in `Writes.draft_table`, which is None outside an atomic run. The class that
+implements it is in commands/transactions/kept_drafts.py, which also gives the reasons.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class DraftTable:
     def draft_for(self, sink: Sink, args: list[bytes]) -> Draft | None:
         """Returns the draft of key `args[1]`; None if there is no draft, or if the command must not change it.
 
-        A command that has changed the draft calls `changed`. A command that has made a part of its change calls `fail`.
+        A command that has changed the draft calls `changed`. One that stops after only a part of its change calls `fail`.
         """
         raise NotImplementedError
 

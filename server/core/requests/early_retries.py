@@ -5,19 +5,22 @@ make the outcome of an INCR unknown at each short pause of a node. But many comm
 these write does not depend on what is stored (plain SET, DEL, HSET). If their coordinator has sent nothing for about
 `relay_retry_ms`, they go to the next owner. If the first coordinator replies later, its reply is ignored.
 
-Two coordinators at once. The coordinator may be live, and run what others have relayed to it. So it is not enough that a
-command may run twice. Of two SETRANGEs, BITFIELDs, EXPIREs or EXECs with WATCH that run at two coordinators at once, both
-are acknowledged, and one is lost, as each has read what was there before. So only reads and blind writes are retried early.
+Two coordinators at once. The coordinator may be live, and run what others have relayed to it. A command that may run
+twice, one run after the other, need not be safe at two coordinators at once. Of two SETRANGEs, BITFIELDs, EXPIREs or EXECs
+with WATCH that run at two coordinators at once, both are acknowledged, and one is lost, as each has read what was there
+before. So only reads and blind writes are retried early.
 
-Why it is off by default. A retried blind write is safe from other blind writes, but not from a SETRANGE or SET NX that the
-first coordinator has in hand: if that has read the key, then stood still, and decides when it goes on, its write is based
-on the older value but has the newer dot, and the acknowledged SET is lost. After `relay_silence_ms` this needs a longer
-pause than `relay_stale_ms`, and such a command is then refused.
+Why it is off by default. A retried blind write is safe from other blind writes, but not from a SETRANGE or SET NX. Suppose
+that the first coordinator has read the key for a SETRANGE and is then suspended. When it resumes, it makes its record from
+the older value but gives it the newer dot, and the acknowledged SET is lost. If the retry comes only after
+`relay_silence_ms`, the same needs a pause longer than `relay_stale_ms`. After such a pause the coordinator refuses a
+relayed SETRANGE with STALE. One of the coordinator's own clients has this risk in any case.
 
 No lost update. Suppose that the retry of a SET has been answered, and a second SET of the key has been acknowledged. If
 the first coordinator then resumed and ran the old SET, the old value would get a new dot, and would win over the second
-SET. So a relay that may be retried early carries an *age limit*. A coordinator refuses a relay that is older than its
-limit, with the reply STALE. The retry begins when the relay is certainly older than its limit:
+SET. So a relay that may be retried early carries an *age limit*, which is shorter than `relay_stale_ms`. A coordinator
+refuses a relay that is older than its limit, with the reply STALE. The retry begins when the relay is certainly older
+than its limit:
 
     limit_ms    max(relay_retry_ms - MARGIN_MS, 4 * mean round trip). If that is `relay_stale_ms` or more: no limit
     wait_ms     limit_ms + MARGIN_MS + least round trip: from the sending of the relay to its retry
@@ -37,12 +40,13 @@ overloaded cluster must not run commands twice. For the same reason a longer mea
 `relay_retry_ms` should be longer than TCP's shortest retransmission timeout (200 ms), so that one lost packet does not
 count as silence.
 
-A limit is never extended. A coordinator extends the age limit of other relays while their commands run, and tells the
-sender (relays.py). With the shorter limit that would be a hole: what it has told may lie in its socket while it stands
-still, and reach the sender after the retry. So a step past the limit is STALE. The sender then relays the command to the
-same coordinator again, without a limit: that one is live, and a second coordinator beside it is what loses writes. The
-sender takes the limit off a row when it hears that its commands still run. So that little is done twice, writes with many
-words (`WORDS_MAX`), which may take long, have no limit.
+A limit that the sender has set is never extended. For other relays only `relay_stale_ms` counts. The coordinator extends
+that time while their commands run, and tells the sender so with a RELAYED message (relays.py). Here that would not be safe:
+if the coordinator is then suspended, this message may still be in its socket, and reach the sender only after the retry. So
+a step that begins past the limit is refused with STALE. The sender then relays the command to the same coordinator again,
+without a limit. That coordinator is live, and writes are lost only if a second coordinator runs commands of the key
+beside it. The sender takes the limit off a row when it hears that its commands still run. Writes with more than `WORDS_MAX`
+words may take long, so they have no limit: otherwise much work would be done twice.
 
 Which commands. Reads, and writes whose spec says that they are `blind` (commands/spec.py). All commands of a key stay in
 one RELAY message (relays.py), in their order, and a message has one limit. So a message has a limit only if all its
@@ -75,7 +79,7 @@ _NEWEST: Final = 0.1  # weight of the newest round trip in the mean
 class RoundTrips:
     """How long one peer has taken to answer relays of eligible commands, over the present link.
 
-    `least_at_zero_ms`: the least round trip as it was at the time 0, if it has grown since then.
+    `least_at_zero_ms`: the least round trip less the 1 ms per second that it has grown since time 0 of the clock.
     """
 
     __slots__ = ("least_at_zero_ms", "mean_ms")

@@ -15,16 +15,16 @@ If an owner hangs, its first late answer raises its mean so much that reads ask 
 
 The budget (a token bucket). If the whole cluster is slow, hedges would double its load just then. So each read adds
 `BUDGET_SHARE` of a token to a bucket of `BUDGET_READS_MAX` tokens, which is full at the start. A hedge of n reads takes n
-tokens, and waits while there are none. One case needs no tokens: a question has had no answer for `LATE_MS` and for
-four times the tail. Such a peer probably hangs, and is not only slow.
+tokens, and waits while there are none. One case needs no tokens: a question has had no answer for `LATE_MS` or
+for four times the tail, whichever is longer. Such a peer probably hangs, and is not only slow.
 
 If a peer refuses, has no vote for a key, or loses its link, the next owner is asked at once (reads.py). That needs no
 tokens.
 
-The running tail is an estimate of the 97th percentile without a history of samples: a sample above the estimate raises it
-by 97 % of the gain, any other sample lowers it by 3 % of the gain. So it is stable where 3 % of the samples are above it.
-The gain is a fifth of the estimate. Each run of `_check` raises the estimate of a peer at most once, because answers that
-are late together have one cause.
+The running tail is an estimate of the 97th percentile without a history of samples. The *gain* is a fifth of the
+estimate. A sample above the estimate raises it by 97 % of the gain; any other sample lowers it by 3 % of the gain. So
+it is stable where 3 % of the samples are above it. Each run of `_check` raises the estimate of a peer at most once,
+because answers that are late together have one cause.
 
 Time is in whole milliseconds, and one timer (work/timers.py) serves all groups: it is set for the first answer that will
 be late. If the timer itself runs late, this node was busy, and the answers may wait in its sockets. So `_check` hedges

@@ -4,7 +4,9 @@ Theory. A large value is written to the store in chunks before the message or co
 (storage/chunked.py). That pays only if the handler then stores the value, in the same turn. This module guesses whether it
 will. A wrong guess costs only time: chunks that the batch of the turn does not adopt are deleted.
 
-    STORE, KEEP, HINT, ASK      their records, of which nearly all are newer than what is stored
+    message                     what is staged
+    STORE, KEEP, HINT, ASK      their records, of which nearly all are newer than what is stored (ASK carries those of
+                                repairs and of hint replay)
     RELAY, a client's command   the value of a SET and the like, if this node coordinates the key
 
 Some commands make a large record from stored ones (COPY, SUNIONSTORE, APPEND). Their record does not exist before they

@@ -9,18 +9,20 @@ so that no answer takes too long a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
-    PAGE start end limit LIVE    [LIVE, next, key, skeleton, …]: only records with a live sibling, of one database if the
-    [database]                   question names one. The answer is complete up to the storage key prefix `next`. All keys
-                                 with the same prefix are in the same answer.
+    PAGE start end limit LIVE    [LIVE, next, key, summary, …]: only records with a live sibling, of one database if the
+    [database]                   question names one. The answer is complete for all storage keys before the prefix
+                                 `next`: their first 6 bytes, which are the slot and a hash of the key. All keys with the
+                                 same prefix are in the same answer.
     HEADS key …                  the skeleton of each key, dead or live, empty if there is none. The answer may end early.
     KEYCOUNTS partitions         for each partition: its hash, how many live keys it has (of one database if the question
     [database]                   names one), and how many of these have an expiry
 
-Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has a
-live sibling of a key, the merge has no live sibling either. If one owner lists a key and another does not, the other may
-have an older value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). The hash trees
-count the live keys of each slot, so slots without live keys are skipped. Only if such slots between two others have
-fewer than `_SKIPPED_KEYS` records, they are read, too, because another seek would cost more.
+Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
+a live sibling of a key, the merge has no live sibling either. If one owner lists a key and another does not, the other
+may have an older value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). The hash
+trees count the live keys of each slot, so slots without live keys are skipped. There is one exception: if the slots
+without live keys between two slots with live keys hold fewer than `_SKIPPED_KEYS` records together, they are read, too,
+because another seek would cost more.
 
 In these cases the answer is empty (KEYCOUNTS: `UNKNOWN` for that partition), and the asker uses another owner:
 - a record in the range is damaged;

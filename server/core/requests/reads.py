@@ -90,8 +90,8 @@ class Reads(GroupTable[ReadGroup]):
         )
 
     def start(self, plan: Plan, key: bytes, finish: FinishRead, sink: Sink, number: int, quorum: int = 0) -> None:
-        """Adds a read of storage key `key` to this turn's group. R is `quorum`, or the sink's if that is 0, or else the
-        layout's."""
+        """Adds a read of storage key `key` to this turn's group. R is the first of these that is not 0:
+        `quorum`, the sink's R, the layout's R."""
         group = self.open(plan, quorum or sink.read_quorum)
         group.keys.append(key)
         group.waiters.append((finish, sink, number))

@@ -8,9 +8,10 @@ clocks only up to an unknown offset. So it compares each message with the least 
   the message. For each sender, the receiver remembers the smallest difference: the message with the least delay had it.
 - The age of a message is its difference minus the smallest difference. The offset cancels out. The age is too low by the
   delay of the least delayed message.
-- Clocks drift. So the smallest difference grows by 1 ms for each 1000 ms that this node has been running. It does not grow
-  while this node is suspended. So if all delays rise for good, the age of a message falls by 1 ms with each second, until
-  the age is 0 for a message with the new least delay.
+- Clocks drift. So the smallest difference grows by 1 ms for each 1000 ms that this node has been running, but not while it
+  is suspended. This growth has another effect. Suppose that the delays of all messages become longer for good. At first all
+  messages get a higher age. Each second lowers the ages of new messages by 1 ms, until a message with the new least
+  delay has age 0.
 """
 
 from __future__ import annotations

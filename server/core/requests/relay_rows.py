@@ -47,8 +47,8 @@ class Returned:
         OWN            they were not relayed before: this node itself has made them (waiting/)
 
     `trouble`: what happened, in words for the client (unanswered.py). `in_order`: the commands are a chain. `refusal`: the
-    error with which the coordinator replied, for a command that cannot be retried; or None. `avoided`: the coordinator that
-    the retry passes over if another owner can run the commands, although it still counts as live; or "".
+    error with which the coordinator replied, for a command that cannot be retried; or None. `avoided`: the coordinator,
+    still counted as live, that the retry passes over if another owner can run the commands; or "".
     """
 
     __slots__ = ("avoided", "in_order", "items", "reason", "refusal", "trouble")
@@ -93,7 +93,7 @@ class RelayRow:
         self.missing = 0  # replies that are still to come
         # The age limit (early_retries.py), and the silence after which the commands are retried. 0 stands for none.
         self.limit_ms = self.wait_ms = 0
-        self.is_eligible = False  # all its commands may be retried early
+        self.is_eligible = False  # all its commands are eligible for an early retry
 
     def suits(self, sink: Sink, in_order: bool) -> bool:
         """HOT. Whether a command of `sink` may travel in this row."""

@@ -97,7 +97,7 @@ class SecondAttempt(Sink):
         return self._sink.command(number)
 
     def repeats(self, args: list[bytes]) -> bool:
-        """Returns what the sink of the first attempt does: the retry may lose its coordinator, too."""
+        """Whether a lost command is run again, as the sink of the first attempt says: the retry may be lost, too."""
         return self._sink.repeats(args)
 
 
@@ -121,5 +121,5 @@ class LocalAttempt(Sink):
         return self._sink.command(number)
 
     def repeats(self, args: list[bytes]) -> bool:
-        """Returns what the sink of the first attempt does."""
+        """Whether a lost command is run again, as the sink of the first attempt says."""
         return self._sink.repeats(args)

@@ -65,7 +65,7 @@ _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # f
 _ERROR: Final = 0x2D  # `-`, the first byte of an error
 _FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # the senders of these fall back to other commands
 _PROGRESS_MS = 300  # the interval at which the sender of a relay is told that its commands still run
-_GRACE_MS = 500  # the sender waits so much longer than the coordinator, whose error says more than the sender's would
+_GRACE_MS = 500  # the sender waits longer by this, so that the coordinator's own error, which says more, arrives first
 
 
 class Relays:

@@ -101,7 +101,8 @@ class Writes(GroupTable[WriteGroup]):
         self._own_group_bytes = state.config.large_message_bytes // 2  # a record of this size has a group of its own
 
     def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
-        """HOT. Returns this turn's group for a write. W is `quorum`, or the sink's if that is 0, or else the layout's.
+        """HOT. Returns this turn's group for a write. W is the first of these that is not 0: `quorum`, the sink's W, the
+        layout's W.
 
         Raises CommandError if nothing may be written: too few nodes can be reached, or the disk is full.
         """
@@ -147,8 +148,9 @@ class Writes(GroupTable[WriteGroup]):
     def overwrite(
         self, group: WriteGroup, slot: i16, key: bytes, dot: Dot, value: bytes, sink: Sink, number: int
     ) -> Overwritten | None:
-        """HOT. Writes a value in place of all that is stored under `key`. Returns None, and does nothing, if the record is
-        not in the cache, has siblings, an expiry or entries, or if nothing here is in C (records/common_case.py)."""
+        """HOT. Writes a value in place of all that is stored under `key`. Returns None, and changes
+        nothing, in these cases: the record is not in the cache; it has siblings, an expiry or entries; this process runs
+        without the module written in C (records/common_case.py)."""
         records = self._state.records
         size = len(records.writes)
         written = records.overwrite(slot, key, dot, value)
@@ -383,7 +385,7 @@ class Writes(GroupTable[WriteGroup]):
             self._apply_verdict(group)
 
     def holds_only_copy(self) -> bool:
-        """Whether no other node has acknowledged some write yet, although no client waits for it at this node any more.
+        """Whether there is a write that only this node has acknowledged, and that no client waits for here any more.
 
         Such a write was answered, at W=1 or with an error, or another owner answers it (a covered write).
         """
