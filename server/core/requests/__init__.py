@@ -24,7 +24,7 @@ large_values.py   which large values to stage before the command or message that
 page_answers.py   the replica's side of scans: skeletons of records, and counts
 
 A *turn* handles what has arrived, commits it as one batch, then sends messages and replies (shell/turn.py). A
-docstring that begins with HOT belongs to a function that runs for nearly every request. A *sink* receives the reply of a
-command: that of a client, of a relay, or of an atomic run (base/sinks.py). A *plan* says which owners of a partition a
+docstring that begins with HOT belongs to a function that runs for nearly every request. A *sink* receives the replies of
+commands (base/sinks.py). A *plan* says which owners of a partition a
 request asks (base/routing.py). A *dot* names one write: the actor that made it and its counter (records/versions.py).
 """

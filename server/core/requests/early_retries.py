@@ -10,11 +10,12 @@ twice, one run after the other, need not be safe at two coordinators at once. Of
 with WATCH that run at two coordinators at once, both are acknowledged, and one is lost, as each has read what was there
 before. So only reads and blind writes are retried early.
 
-Why it is off by default. A retried blind write is safe from other blind writes, but not from a SETRANGE or SET NX. Suppose
-that the first coordinator has read the key for a SETRANGE and is then suspended. When it resumes, it makes its record from
-the older value but gives it the newer dot, and the acknowledged SET is lost. If the retry comes only after
+Why it is off by default. A retried blind write is safe from other blind writes, but not from a SETRANGE or SET NX.
+Suppose that the first coordinator has read the key for a SETRANGE and is then suspended. When it resumes, it makes its
+record from the older value but gives it the newer dot, and the acknowledged SET is lost. If the retry comes only after
 `relay_silence_ms`, the same needs a pause longer than `relay_stale_ms`. After such a pause the coordinator refuses a
-relayed SETRANGE with STALE. One of the coordinator's own clients has this risk in any case.
+relayed SETRANGE with STALE. A SETRANGE that a client sends to the coordinator directly is no relay, so it is never
+refused as stale: this risk remains in any case.
 
 No lost update. Suppose that the retry of a SET has been answered, and a second SET of the key has been acknowledged. If
 the first coordinator then resumed and ran the old SET, the old value would get a new dot, and would win over the second
@@ -40,13 +41,14 @@ overloaded cluster must not run commands twice. For the same reason a longer mea
 `relay_retry_ms` should be longer than TCP's shortest retransmission timeout (200 ms), so that one lost packet does not
 count as silence.
 
-A limit that the sender has set is never extended. For other relays only `relay_stale_ms` counts. The coordinator extends
-that time while their commands run, and tells the sender so with a RELAYED message (relays.py). Here that would not be safe:
-if the coordinator is then suspended, this message may still be in its socket, and reach the sender only after the retry. So
-a step that begins past the limit is refused with STALE. The sender then relays the command to the same coordinator again,
-without a limit. That coordinator is live, and writes are lost only if a second coordinator runs commands of the key
-beside it. The sender takes the limit off a row when it hears that its commands still run. Writes with more than `WORDS_MAX`
-words may take long, so they have no limit: otherwise much work would be done twice.
+A limit that the sender has set is never extended. For other relays only `relay_stale_ms` counts. The coordinator
+extends that time while their commands run, and tells the sender so with a RELAYED message (relays.py). For a limit of
+the sender, extending would not be safe: if the coordinator is then suspended, this message may still be in its socket,
+and reach the sender only after the retry. So a step that begins past the limit is refused with STALE. The sender then
+relays the command to the same coordinator again, without a limit. That coordinator is live, and writes are lost only if
+a second coordinator runs commands of the key beside it. The coordinator sends RELAYED for a relay with a limit, too,
+but does not extend the limit. When the sender receives that message, it no longer retries the relay early. Writes with
+more than `WORDS_MAX` words may take long, so they have no limit: otherwise much work would be done twice.
 
 Which commands. Reads, and writes whose spec says that they are `blind` (commands/spec.py). All commands of a key stay in
 one RELAY message (relays.py), in their order, and a message has one limit. So a message has a limit only if all its
@@ -79,7 +81,7 @@ _NEWEST: Final = 0.1  # weight of the newest round trip in the mean
 class RoundTrips:
     """How long one peer has taken to answer relays of eligible commands, over the present link.
 
-    `least_at_zero_ms`: the least round trip less the 1 ms per second that it has grown since time 0 of the clock.
+    `least_at_zero_ms`: the least round trip, minus 1 ms for each second from time 0 of the clock until it was measured.
     """
 
     __slots__ = ("least_at_zero_ms", "mean_ms")
@@ -94,7 +96,7 @@ class RoundTrips:
         self.least_at_zero_ms = min(self.least_at_zero_ms, taken_ms - now_ms // DRIFT_DIVISOR)
 
     def least_ms(self, now_ms: int) -> int:
-        """HOT. The least round trip, grown by 1 ms for each second since then."""
+        """HOT. The least round trip, plus 1 ms for each second since it was measured."""
         return self.least_at_zero_ms + now_ms // DRIFT_DIVISOR + 1
 
 

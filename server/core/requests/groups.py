@@ -87,10 +87,11 @@ class GroupTable(Generic[G]):
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
         """Makes a group that needs `wanted` acknowledgements, and enters it as `gathering[name]` until its launch.
 
-        `name` is normally the quorum: later requests of the turn with that quorum find the group under it, and join. If the
-        live owners alone cannot make the quorum, stand-ins are asked. A stand-in may hold one key and lack another, and one
-        of an earlier version votes for all keys of a group or for none. So each request then gets a group of its own. That
-        group is entered under its own number, which no request looks up. Raises NoLayout on a node without a layout.
+        `name` is normally the quorum: later requests of the turn with that quorum find the group under it, and join. If
+        the live owners alone cannot make the quorum, stand-ins are asked. A stand-in may hold one key and lack another,
+        and a stand-in of an earlier version votes for all keys of a group or for none. So each request then gets a
+        group of its own. That group is entered under its own number, which no request looks up. Raises NoLayout on a
+        node without a layout.
         """
         state = self._state
         if not plan.replicas:

@@ -10,9 +10,9 @@ so that no answer takes too long a part of a turn.
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
     PAGE start end limit LIVE    [LIVE, next, key, summary, …]: only records with a live sibling, of one database if the
-    [database]                   question names one. The answer is complete for all storage keys before the prefix
-                                 `next`: their first 6 bytes, which are the slot and a hash of the key. All keys with the
-                                 same prefix are in the same answer.
+    [database]                   question names one. A prefix is the first 6 bytes of a storage
+                                 key: the slot and a hash of the key. The answer is complete for all storage keys before
+                                 the prefix `next`. All keys with the same prefix are in the same answer.
     HEADS key …                  the skeleton of each key, dead or live, empty if there is none. The answer may end early.
     KEYCOUNTS partitions         for each partition: its hash, how many live keys it has (of one database if the question
     [database]                   names one), and how many of these have an expiry

@@ -9,7 +9,7 @@ Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to 
 record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on disk.
 When A has stored the record, too, two replicas have it, and A can answer its client. So C sends no reply to the relay.
 Instead it sends COVERED before the record: this tells A which commands the record answers. The quorum is the same (two
-distinct replicas on disk), but A counts it instead of C. Such a write needs a message and a network hop less.
+distinct replicas on disk), but A counts it instead of C. Such a write needs one message and one network hop fewer.
 
 Sloppy quorum (section 4.6). If an owner is not live, the next live fallback of the preference list stands in for it.
 The stand-in stores the record and a hint, and its acknowledgement counts as the owner's. A stand-in is chosen when the
