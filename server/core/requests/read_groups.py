@@ -47,8 +47,8 @@ class ReadGroup(Group):
         return count - len(self.awaited)
 
     def await_voters(self, own_id: str) -> list[str]:
-        """Enters in `awaited` one node for each owner: a live owner itself; for another owner its stand-in; without a
-        stand-in that owner itself. Leaves out this node (`own_id`), which has voted already. Returns these nodes."""
+        """Enters one node for each owner in `awaited`, and returns these nodes: the owner itself if it is live or has no
+        stand-in, and else its stand-in. This node (`own_id`) is left out, for it has voted already."""
         voters = {peer: peer for peer in self.plan.peers if peer not in self.plan.absent}
         for owner, node in self.plan.stand_ins:
             if node != own_id:

@@ -47,7 +47,7 @@ class Returned:
         OWN            they were not relayed before: this node itself has made them (waiting/)
 
     `trouble`: what happened, in words for the client (unanswered.py). `in_order`: the commands are a chain. `refusal`: the
-    error with which the coordinator replied, for a command that cannot be retried; or None. `avoided`: the coordinator,
+    coordinator's error reply, or None. The client gets it if the command cannot be retried. `avoided`: the coordinator,
     still counted as live, that the retry passes over if another owner can run the commands; or "".
     """
 

@@ -112,7 +112,7 @@ class Relays:
         row.items.append(RelayItem(sink, number, args, begun_ms))
 
     def begin(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """Runs a command that this node itself has made, in this turn or the next one, at its key's coordinator."""
+        """Queues a command that this node itself has made. It runs at its key's coordinator, in this turn or the next."""
         self.returned.append(Returned([RelayItem(sink, number, args)], OWN))
 
     def _row_for(self, sink: Sink, peer: str, in_order: bool) -> RelayRow | None:

@@ -101,8 +101,8 @@ class ShortGroups:
             self._closed_ms[copies] = now_ms
 
     def least(self, open_groups: Sequence[WriteGroup], since_ms: int, most: int) -> tuple[int, bool]:
-        """Looks at the open groups and at those closed since `since_ms`. Finds the group that the fewest replicas have
-        acknowledged. Returns that number, but not more than `most`, and whether an open group lacks acknowledgements."""
+        """Finds, among the open groups and those closed since `since_ms`, the one that the fewest replicas have
+        acknowledged. Returns how many these are (at most `most`), and whether an open group lacks acknowledgements."""
         least, is_open = most, False
         for copies, closed_ms in self._closed_ms.items():
             if closed_ms >= since_ms:

@@ -248,7 +248,8 @@ class Writes(GroupTable[WriteGroup]):
         group.awaited = {peer: peer for peer in plan.peers if is_sent_to(state, group, peer)}
         for owner, node in plan.stand_ins:
             self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
-        for peer in plan.peers:  # after the plan's stand-ins: none of them stands in for a second owner
+        # This comes after the plan's stand-ins, so that `_replace_owner` chooses none of them for a second owner.
+        for peer in plan.peers:
             if peer in group.awaited:
                 if not patch or not self._patching.send(peer, patch):
                     message = message or encode(state.clock_reading(), group.number, group.payload)
