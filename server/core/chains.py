@@ -299,9 +299,9 @@ def next_wave(lane: Lane) -> list[Parked]:
 
 
 def fits_chain(spec: CommandSpec, lanes: list[Lane]) -> bool:
-    """HOT. Whether a command can be in a chain: it has one key, uses the R and W of its connection, and
-    is no transaction or script (transactions/atomic_run.py)."""
-    return len(lanes) == 1 and spec.group not in _NO_CHAIN and spec.name not in _OF_OTHER_KEYS
+    """HOT. Whether a command can be in a chain: it has one key, as its first argument (a large relay is split by it), uses
+    the R and W of its connection, and is no transaction or script (transactions/atomic_run.py)."""
+    return len(lanes) == 1 and spec.keys[0] == 1 and spec.group not in _NO_CHAIN and spec.name not in _OF_OTHER_KEYS
 
 
 def sink_of(parked: Parked, session: Session) -> Sink:

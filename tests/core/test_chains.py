@@ -41,6 +41,28 @@ def test_a_chain_travels_whole_to_those_who_know_its_commands(capabilities: tupl
     assert len(relay[5:]) == count
 
 
+@pytest.mark.parametrize("line", [b"OBJECT ENCODING %s", b"MEMORY USAGE %s", b"LMPOP 1 %s LEFT"])
+def test_no_command_of_a_key_overtakes_a_large_one_on_its_way_to_the_coordinator(line: bytes) -> None:
+    """A large row is split by its commands' first arguments (`by_size`), which must be their keys."""
+    node = make_node(2)
+    reach(node, 2)
+    other = member(2).id
+    node.state.note_capabilities(other, CAPABILITIES)
+    route = node.state.routes
+    key = next(
+        b"k%d" % n for n in range(99) if route[key_slot(b"k%d" % n) >> node.state.route_shift].coordinator == other
+    )
+    client = Client(node)
+    large = [b"APPEND", key, b"x" * 300_000]
+    node.commands(client.session, [[b"SET", key, b"x", b"NX"], large, (line % key).split()], 0)
+    relay = _relay_in(finish_turn(node).messages[other])
+    node.receive(other, [b"RELAYED", b"0", relay[2], b"\0\0\0\0", b"+OK\r\n"], 0)
+    outbox = finish_turn(node)
+    assert other not in outbox.messages, "the last command waits behind the large one"
+    (message,) = outbox.large[other]
+    assert large[2] in message
+
+
 def _relay_in(data: bytes) -> list[object]:
     return next(list(each) for each in messages_in(data) if each[0] == b"RELAY")
 
