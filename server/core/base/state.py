@@ -58,7 +58,7 @@ class State:
                 who we are: id, member, actor, guest_actor, incarnation, config, staged_bytes_min, rng
                 of peers: liveness, links, draining, full, last_message_ms, fences, backlogged, watching, attributing
                 of this node: clock, cluster_time, room, lacks_records, synced_turn, fence, store_is_damaged, orders, holds
-                of requests: lane_turn, in_flight, procedures, commands_waiting, clients_queued, sent_behind
+                of requests: lane_turn, in_flight, procedures, commands_waiting, clients_queued, slow_writes
                 counters: statistics, unexpected
     output      gathered in a turn, and handed out at its end (outbox.py)
                 messages, trailing, ready, noted; kept: with the next tick
@@ -170,7 +170,7 @@ class State:
         """What a turn gathers for its end."""
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages that must not overtake large ones
-        self.sent_behind: dict[bytes, int] = {}  # by storage key: how many records are on their way so (patching.py)
+        self.slow_writes: dict[bytes, int] = {}  # by storage key: how many are large or patched, and on their way
         self.kept: dict[str, list[int]] = {}  # a peer's groups that are stored here, to be confirmed with the next tick
         self.ready: list[Session] = []  # sessions that got replies
         self.noted: list[Note] | None = None  # writes and misses, for pubsub/notifications.py; None: nobody wants them

@@ -16,10 +16,10 @@ _ABSENT = bytes(8)
 def digest(records: list[bytes | None]) -> bytes:
     """HOT. Returns 8 bytes, equal for equal lists of records.
 
-    The records are joined without separators; `-` stands for an absent record. Different lists give different bytes: a
-    record states its own length (its counts and the sizes of its values), so joined records can be split in one way only.
-    A record that begins with the byte `-` could be taken for an absent record and one more record. But the bytes after
-    that `-` are no valid record: their checksum does not match.
+    The records are joined without separators; `-` stands for an absent record. Different lists give different
+    joined bytes, and these are hashed. A record states its own length (its counts and the sizes of its values), so joined
+    records can be split in one way only. A record that begins with the byte `-` could be taken for an absent record and
+    one more record. But the bytes after that `-` are no valid record: their checksum does not match.
     """
     return xxh3_64_digest(_joined(records))
 

@@ -11,7 +11,8 @@ half of the messages. A slow owner is hidden in two other ways:
 - If the answer is later than about 97 % of the answers of this peer (`tail_ms`), one more owner is asked. That is the
   hedge. The tail does not fall further once it is `DELAY_MS_MIN` or less.
 
-If an owner hangs, its first late answer raises its mean so much that reads ask other owners from then on.
+If an owner hangs, the first question that waits longer than its tail raises its mean to that wait. So reads prefer other
+owners from then on.
 
 The budget (a token bucket). If the whole cluster is slow, hedges would double its load just then. So each read adds
 `BUDGET_SHARE` of a token to a bucket of `BUDGET_READS_MAX` tokens, which is full at the start. A hedge of n reads takes n
@@ -204,7 +205,7 @@ class Hedging:
             self._set_timer(next_ms)
 
     def _check_peer(self, peer: str, known: PeerLatency, now_ms: int) -> int:
-        """Hedges the groups that `peer` is late for. Returns when to look at that peer again, 0 if it owes no answer."""
+        """Hedges the groups that `peer` is late for. Returns when to look at that peer again, 0 for never."""
         asked, delay_ms = known.asked, int(known.tail_ms)
         silence_ms = 0
         due_ms = 0

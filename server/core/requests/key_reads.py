@@ -60,8 +60,8 @@ class _JointRead(Sink):
 def start_shared(
     state: State, reads: Reads, plan: Plan, key: bytes, finish: FinishRead, sink: Sink, number: int
 ) -> None:
-    """Reads storage key `key` as `Reads.start` does. If two calls in one turn have the same key and the same R, they share
-    one read."""
+    """Reads storage key `key` as `Reads.start` does. If two calls in one turn have the same key and the same R, and no
+    stand-in is asked, they share one read."""
     group = reads.open(plan, sink.read_quorum)
     waiter: Waiter = (finish, sink, number)
     place = group.shared.get(key)

@@ -3,9 +3,9 @@
 Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the values.
 So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it with those
 of other owners, to see whether the key is live, and to list the key. For a hash, a set or the like, a LIVE page has only
-a *summary*: a skeleton without most of the fields. Summaries that differ cannot be merged. If they do, the node that
-scans (the *asker*) asks for the skeletons (HEADS). Each answer is bounded in keys, in records examined and in bytes read,
-so that no answer takes too long a part of a turn.
+a *summary*: a skeleton without most of the fields. If the summaries of a key differ, they cannot be merged. Then the node
+that scans (the *asker*) asks for the skeletons (HEADS). Each answer is bounded in keys, in records examined and in bytes
+read, so that no answer takes too long a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
@@ -19,10 +19,10 @@ so that no answer takes too long a part of a turn.
 
 Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
 a live sibling of a key, the merge has no live sibling either. If one owner lists a key and another does not, the other
-may have an older value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). The hash
-trees count the live keys of each slot, so slots without live keys are skipped. There is one exception: if the slots
-without live keys between two slots with live keys hold fewer than `_SKIPPED_KEYS` records together, they are read, too,
-because another seek would cost more.
+may hold nothing, an older record that is dead, or a newer tombstone. The asker then asks that owner with HEADS
+(commands/pages.py). The hash trees count the live keys of each slot, so slots without live keys are skipped. There is
+one exception: if the slots without live keys between two slots with live keys hold fewer than `_SKIPPED_KEYS` records
+together, they are read, too, because another seek would cost more.
 
 In these cases the answer is empty (KEYCOUNTS: `UNKNOWN` for that partition), and the asker uses another owner:
 - a record in the range is damaged;

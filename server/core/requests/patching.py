@@ -25,7 +25,7 @@ groups that it had sent before the whole record. It answers those with the patch
 arrive after the whole record, and the clock of that record covers their results, so the owner answers STORED. If the
 owner answers UNFIT to the second sending, too, the whole record was lost, and the coordinator sends it again.
 
-A COMPARE does not overtake a patch or a large record of its key either (`State.sent_behind`, reads.py). Otherwise the owner
+A COMPARE does not overtake a patch or a large record of its key either (`State.slow_writes`, reads.py). Otherwise the owner
 would find a difference, and answer with its whole record.
 """
 
@@ -53,19 +53,19 @@ class Patching:
         """HOT. Prepares a group that is about to be sent. Returns its PATCH message; empty if it has no patches."""
         patch = self._patch(group) if group.bases and group.waiters else b""
         if patch or group.size_bytes >= self._large_bytes:
-            sent_behind = self._state.sent_behind
+            slow_writes = self._state.slow_writes
             group.is_behind = True
             for key in group.payload[::2]:
-                sent_behind[key] = sent_behind.get(key, 0) + 1
+                slow_writes[key] = slow_writes.get(key, 0) + 1
         return patch
 
     def settle(self, group: WriteGroup) -> None:
-        """HOT. Counts down the keys of a closed group in `sent_behind`, and removes those that no later group has."""
-        sent_behind = self._state.sent_behind
+        """HOT. Counts down the keys of a closed group in `slow_writes`, and removes those that no later group has."""
+        slow_writes = self._state.slow_writes
         for key in group.payload[::2] if group.is_behind else ():
-            sent_behind[key] -= 1
-            if not sent_behind[key]:
-                del sent_behind[key]
+            slow_writes[key] -= 1
+            if not slow_writes[key]:
+                del slow_writes[key]
 
     def _patch(self, group: WriteGroup) -> bytes:
         patched, patches = list(group.payload), self._state.records.patches

@@ -47,7 +47,7 @@ class ReadGroup(Group):
         return count - len(self.awaited)
 
     def await_voters(self, own_id: str) -> list[str]:
-        """Enters one node for each owner in `awaited`, and returns these nodes: the owner itself if it is live or has no
+        """Fills `awaited` with one node for each owner, and returns these nodes: the owner itself if it is live or has no
         stand-in, and else its stand-in. This node (`own_id`) is left out, for it has voted already."""
         voters = {peer: peer for peer in self.plan.peers if peer not in self.plan.absent}
         for owner, node in self.plan.stand_ins:
@@ -76,24 +76,24 @@ def absent_in(records: list[bytes | None]) -> list[int]:
     return [index for index, record in enumerate(records) if record is None]
 
 
-def division_of(group: ReadGroup, bytes_max: int, sent_behind: dict[bytes, int]) -> list[Sequence[int]]:
+def division_of(group: ReadGroup, bytes_max: int, slow_writes: dict[bytes, int]) -> list[Sequence[int]]:
     """HOT. Divides a group that must not be sent as it is. Returns the indexes of the keys of each part, or [].
 
-    Keys whose large writes are still on their way (`State.sent_behind`) and all other keys become two parts. If the group
+    Keys whose large writes are still on their way (`State.slow_writes`) and all other keys become two parts. If the group
     has keys of one of these kinds only, but is larger than `bytes_max`, its parts have about that size. The launch of a
     part may divide it again.
     """
     if len(group.keys) == 1:
         return []
-    if sent_behind:
-        behind = [index for index, key in enumerate(group.keys) if key in sent_behind]
+    if slow_writes:
+        behind = [index for index, key in enumerate(group.keys) if key in slow_writes]
         if 0 < len(behind) < len(group.keys):
-            return [behind, [index for index, key in enumerate(group.keys) if key not in sent_behind]]
+            return [behind, [index for index, key in enumerate(group.keys) if key not in slow_writes]]
     return batches_of(group.ours, bytes_max) if size_of(group.ours) > bytes_max else []
 
 
 def batches_of(records: list[bytes | None], bytes_max: int) -> list[Sequence[int]]:
-    """Divides records into runs of about `bytes_max` in all. Returns the indexes of each run."""
+    """Divides records into runs of at most `bytes_max` each; a larger record is a run of its own. Returns their indexes."""
     starts, size = [0], 0
     for index, record in enumerate(records):
         size += len(record or b"")

@@ -1,8 +1,9 @@
 """Quorum reads: reads the local replica, asks R - 1 other owners, and answers the client once R replicas have answered.
 
-Theory (Dynamo, section 4.5). A read is answered from the records of R replicas. The coordinator asks the R - 1 other owners
-that have answered fastest lately. If an answer is late, it asks another owner, so that one slow owner does not set the
-latency (hedging.py). If an owner fails, or has no vote for a key, the coordinator asks the next one at once.
+Theory (Dynamo, section 4.5). A read is answered from the records of R replicas. The coordinator asks R - 1 other
+owners, and prefers those that have answered fast lately. If an answer is late, it asks another owner, so that one slow
+owner does not set the latency (hedging.py). If an owner fails, or has no vote for a key, the coordinator asks the next
+one at once.
 
 The COMPARE message carries the checksums of the coordinator's own records. An owner that holds the same records answers
 SAME for the whole group, and no record is decoded. An owner with other records answers DIFFER: it sends only the records
@@ -30,7 +31,7 @@ into smaller groups of about that size.
 
 Order. Small messages overtake large records and their patches (patching.py). If a COMPARE overtook a large write of its
 key, the owner would still hold the former record, and would answer with the whole of it. So keys whose large writes are
-still on their way (`State.sent_behind`) are read by a separate group, which is sent behind those writes.
+still on their way (`State.slow_writes`) are read by a separate group, which is sent behind those writes.
 
 Read repair (section 5). If an answer differs from the coordinator's records, the coordinator asks all owners. It also
 asks all owners for one group in a hundred, chosen at random: otherwise an owner that is always slower than another one
@@ -104,7 +105,7 @@ class Reads(GroupTable[ReadGroup]):
         group.records = group.ours
         if len(group.ours) < len(group.keys):
             self._postpone(group, len(group.ours))
-        if parts := division_of(group, state.config.batch_bytes_max, state.sent_behind):
+        if parts := division_of(group, state.config.batch_bytes_max, state.slow_writes):
             for indexes in parts:
                 self._try_launch(self._part(group, indexes))
             return
@@ -146,7 +147,7 @@ class Reads(GroupTable[ReadGroup]):
         """HOT. Sends COMPARE or READ to nodes, and awaits their answers. A node without a connection counts as failed.
         Stand-ins are in `group.awaited` already (`ReadGroup.await_voters`)."""
         state, comparing = self._state, self._state.comparing
-        send = state.send_behind if group.keys[0] in state.sent_behind else state.send
+        send = state.send_behind if group.keys[0] in state.slow_writes else state.send
         question = short_question = whole_question = b""
         for node in nodes:
             owner = group.awaited.get(node, node)

@@ -97,7 +97,7 @@ class SecondAttempt(Sink):
         return self._sink.command(number)
 
     def repeats(self, args: list[bytes]) -> bool:
-        """Whether a lost command is run again, as the sink of the first attempt says: the retry may be lost, too."""
+        """Whether the command is run once more if the retry is lost, too. The sink of the first attempt decides."""
         return self._sink.repeats(args)
 
 

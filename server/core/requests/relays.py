@@ -112,7 +112,7 @@ class Relays:
         row.items.append(RelayItem(sink, number, args, begun_ms))
 
     def begin(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """Queues a command that this node itself has made. It runs at its key's coordinator, in this turn or the next."""
+        """Queues a command that this node itself has made: `Retries` sends it on its way, in this turn or the next."""
         self.returned.append(Returned([RelayItem(sink, number, args)], OWN))
 
     def _row_for(self, sink: Sink, peer: str, in_order: bool) -> RelayRow | None:
@@ -170,7 +170,7 @@ class Relays:
             self._send_split(row, relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order))
 
     def _send(self, peer: str, message: bytes) -> None:
-        """HOT. Sends a RELAY message, behind a large one if this turn has sent one to the same peer before."""
+        """HOT. Sends a RELAY message, behind a large one that `launch_early` has sent to the same peer in this turn."""
         if peer in self._ahead:
             self._state.send_behind(peer, message)
         else:
@@ -333,8 +333,8 @@ class Relays:
             item.sink.answer(item.number, reply)
 
     def peer_lost(self, peer: str, trouble: str) -> None:
-        """The link to `peer` broke: retries all relays to it, sent and unsent. The relays in the receive buffer of `peer`
-        are lost, or too old to run there."""
+        """The link to `peer` broke: retries all relays to it, sent and unsent. That is safe: those in the receive buffer of
+        `peer` are lost, or too old to run there."""
         self.early.forget(peer)
         self.give_up(peer, trouble, self._state.now_ms)
 

@@ -25,17 +25,18 @@ write begins, or later:
     has a full disk, and the others are too few       the next live fallback, or this node if there is none
 
 An owner with a full disk still answers reads. If a stand-in acknowledged a write for this owner, a read quorum that
-contains the owner could miss the write. So no stand-in acknowledges for such an owner while the other owners are enough
-for W.
+contains the owner could miss the write. So as soon as this node knows that an owner has a full disk, it chooses no
+stand-in for that owner while the other owners are enough for W.
 
 If one turn writes a key several times, the other owners need only the last record: each record supersedes or includes the
-one before it, so an acknowledgement of the last one holds for all these writes. Before a large group is sent,
+one before it, so an acknowledgement of the last one holds for all these writes. Before a group of many records is sent,
 `last_of_each` leaves the other records out.
 
 A group stays in the table until all awaited nodes have answered or the deadline has passed, even if its waiters were
-answered before. By then each owner has confirmed it, or a hint is kept for that owner. If all writes of a group are
-covered, it has no waiters here, and its acknowledgements may come late. Then the records travel in a KEEP message instead
-of a STORE. An owner confirms all KEEP messages that it has received since its last tick in one KEPT message.
+answered before. By then each owner has confirmed it, or a hint is kept for that owner if there is room for one. If all
+writes of a group are covered, it has no waiters here, and its acknowledgements may come late. Then the records travel
+in a KEEP message instead of a STORE. An owner confirms all KEEP messages that it has received since its last tick in
+one KEPT message.
 
 Large records. A large record travels in pieces (protocol/pieces.py). It has a group of its own, so that the other
 writes of the turn do not wait for its last piece. If too many large messages to one owner are queued, and the other
@@ -288,7 +289,7 @@ class Writes(GroupTable[WriteGroup]):
             return unexpected.contain(error, changes, "the reply to a write", "maybe-written", sink, number)
 
     def _settle(self, group: WriteGroup) -> None:
-        """Keeps a hint here for each owner for which no confirmation has come, from the owner or from its stand-in."""
+        """Keeps a hint here for each owner with an answer that has not come: its own or that of its stand-in."""
         for owner in list(group.awaited.values()):
             self._keep_hint(group, owner)
         self._forget_bytes(group)
