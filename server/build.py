@@ -46,7 +46,7 @@ HOT = (
         "records", "siblings", "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "draft_table", "early_retries", "groups", "hedging", "key_reads", "page_answers", "patching",
+        "digests", "draft_table", "groups", "hedging", "key_reads", "page_answers", "patching",
         "read_groups", "reads", "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups",
         "write_targets", "writes",
     )),

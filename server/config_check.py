@@ -1,7 +1,8 @@
 """`python -m server.config_check FILE`: what is wrong with a file of settings, as JSON; for `dyn config check`.
 
 Prints {"settings": how many there are, "mistakes": [{"line", "name", "message"}, ...]}. A line or name is null if none is
-known. The file is checked by itself: what the environment or options give a node beside it is unknown here.
+known. The file is checked by itself: what the environment or options give a node beside it is unknown here. A setting that
+only an earlier version had is no mistake, as a node ignores it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from server.core.base.config import Config, ConfigError, value_faults
-from server.shell.settings import read_file
+from server.shell.settings import read_file, without_retired
 from server.shell.settings_text import lines_of
 
 
 def check(path: Path) -> dict[str, Any]:
     """The document that is printed."""
     try:
-        found = read_file(path)
+        found = without_retired(read_file(path))
     except ConfigError as error:
         message = str(error).replace(f"{path} ", "the file ", 1)  # whoever shows it names the file
         line = re.search(r"at line (\d+)", message)

@@ -35,7 +35,8 @@ A file of settings is TOML with one setting a line, at the top level:
 .fi
 .PP
 .B dyn config check FILE
-names each mistake with its line. A directory remembers the file of \\-\\-config.
+names each mistake with its line. A setting that only an earlier version had is ignored, and the log says so. A directory
+remembers the file of \\-\\-config.
 .B dyn config show
 tells the settings of a running node and where each one comes from.
 .SS Which value counts

@@ -152,7 +152,6 @@ class Node:
         state.at(now_ms)
         state.links.add(peer)
         services.duplicates.opened(peer)
-        services.relays.early.forget(peer)
         services.rollback.connected(peer)
         state.cluster_time.reached(peer)
         state.follow_time()
@@ -245,7 +244,6 @@ class Node:
         state.keep_time(now_ms, wall_ms, slept_ms, self._ticked_ms < 0)
         self._peer_messages.begin_held()
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
-        is_late = now_ms - self._ticked_ms > 2 * state.config.tick_ms  # what seems missing may be unread in a socket
         if self._ticked_ms < 0:  # not before, so that their first pauses begin now and not at 0 ms
             services.collection.start()
             services.scrub.start()
@@ -263,7 +261,7 @@ class Node:
                 send_gossip(services, peer, True)
         if lagging:
             return
-        self._retry_silent(now_ms, is_late)
+        self._retry_silent(now_ms)
         services.reads.expire(now_ms)
         services.reads.repair.send()
         services.writes.hint_unconfirmed(now_ms)
@@ -278,16 +276,13 @@ class Node:
         if services.tracking.is_used:
             services.tracking.tick()
 
-    def _retry_silent(self, now_ms: int, is_late: bool) -> None:
-        """Retries the relays to peers from which nothing has come for `relay_silence_ms`, and unless this tick is late also
-        those whose early retry is due (requests/early_retries.py)."""
+    def _retry_silent(self, now_ms: int) -> None:
+        """Retries the relays to peers from which nothing has come for `relay_silence_ms`."""
         state, relays, silence_ms = self.state, self.services.relays, self.state.config.relay_silence_ms
         for peer in relays.silent_peers(now_ms):
             state.liveness.request_failed(peer, now_ms)
             state.reroute()
             relays.give_up(peer, fell_silent(state.layout_name(peer), silence_ms), now_ms - silence_ms)
-        if not is_late:
-            self._dispatcher.retries.retry_early(now_ms)
 
     def wake(self, now_ms: int) -> None:
         """Between two ticks: resumes background work whose pause is over."""

@@ -2,11 +2,6 @@
 
 Theory. A command whose coordinator was lost goes to the key's next live owner, as long as there is time. If the lost
 coordinator may have run it and it must not run twice (INCR, SET NX), nobody knows its outcome, and the client is told so.
-
-An early retry (requests/early_retries.py) *avoids* a coordinator that is still believed live. It goes to the next owner in
-the order of the layout, so that all nodes choose the same one. If that is this node, it runs the command as if another
-node had relayed it here (`LocalAttempt`). A chain runs here or not at all, as its quorum read sees what other coordinators
-have written.
 """
 
 from __future__ import annotations
@@ -19,9 +14,8 @@ from server.core.base.sinks import Sink
 from server.core.chains import Chains
 from server.core.commands.spec import READ
 from server.core.commands.table import find_command
-from server.core.requests.early_retries import WORDS_MAX
-from server.core.requests.relay_rows import MAYBE_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned
-from server.core.requests.relay_sinks import LocalAttempt, SecondAttempt
+from server.core.requests.relay_rows import MAYBE_RUN, OWN, UNREACHABLE, RelayItem, Returned
+from server.core.requests.relay_sinks import SecondAttempt
 from server.core.requests.relays import STALE
 from server.core.requests.unanswered import unanswered
 from server.core.services.services import Services
@@ -35,28 +29,6 @@ class Retries:
         self._state = services.state
         self._run = run
         self._chains = chains
-        services.relays.early.is_eligible = is_eligible
-
-    def retry_early(self, now_ms: int) -> None:
-        """With each tick: takes back the commands that wait for a silent coordinator and that another owner can run."""
-        self._services.relays.retry_early(now_ms, self._may_move)
-
-    def _may_move(self, item: RelayItem, row: RelayRow) -> bool:
-        other = self._other_owner(item.args, row.peer)
-        return other == self._state.id if row.in_order else other is not None
-
-    def _other_owner(self, args: list[bytes], avoided: str) -> str | None:
-        """Returns the first owner of a command's key, other than `avoided`, that can coordinate it; None while the
-        partition moves, or if there is none."""
-        state, spec = self._state, find_command(args)
-        assert spec is not None, "only known commands are relayed"
-        route = state.routes[key_slot(spec.keys_of(args)[0]) >> state.route_shift]
-        if route.plan.owner_sets:
-            return None
-        for owner in route.owners:
-            if owner != avoided and (owner == state.id or state.is_usable(owner)) and state.has_room(owner):
-                return owner
-        return None
 
     def retry_returned(self) -> bool:
         """Routes anew the relayed commands that came back, or answers them. Returns whether there were any."""
@@ -88,12 +60,8 @@ class Retries:
         route = state.routes[key_slot(spec.keys_of(args)[0]) >> state.route_shift]
         choose = route.reader_for if spec.overlap == READ else route.coordinator_for
         target = choose(sink.relayed)
-        if returned.avoided and target == returned.avoided:
-            target = self._other_owner(args, returned.avoided) or target
         if target is None:
             self._run(sink, number, args)
-        elif target == state.id:
-            self._run(LocalAttempt(sink), number, args)
         else:
             self._services.relays.forward(sink, number, args, target, item.begun_ms)
 
@@ -103,8 +71,6 @@ class Retries:
         for item in returned.items:
             sink = self._sink_for_retry(returned, item)
             if sink is not None:
-                if returned.avoided and self._other_owner(item.args, returned.avoided) == self._state.id:
-                    sink = LocalAttempt(sink)
                 chain.append(RelayItem(sink, item.number, item.args, item.begun_ms))
         self._chains.run_all(chain)
 
@@ -142,11 +108,3 @@ class Retries:
         spec = find_command(args)
         outcome = "unread" if spec is not None and spec.overlap == READ else "unwritten"
         sink.answer(number, no_owner(state.member.name, outcome))
-
-
-def is_eligible(args: list[bytes]) -> bool:
-    """Whether a command may be retried early (requests/early_retries.py)."""
-    spec = find_command(args)
-    if spec is None:
-        return False
-    return spec.overlap == READ or (len(args) <= WORDS_MAX and spec.blind(args))

@@ -13,6 +13,9 @@ An environment variable DYN_... that is no setting is ignored, because other pro
 DYN_PORT to the pods beside a service `dyn`); if it is nearly the name of a setting, the log says so. And so is one that has
 the name of a setting which is a number, and has an address as its value: DYN_TLS_PORT beside a service `dyn-tls`.
 
+A setting that an earlier version had (`RETIRED`) is ignored, and the log says so when the node starts: an upgrade must not
+keep a node from starting.
+
 While a node runs, `SettingsFile` reads the file again on SIGHUP, and CONFIG REWRITE writes to it.
 """
 
@@ -25,7 +28,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from server.core.base.config import DEFAULTS, LIVE, Config, ConfigError, value_faults, value_of
+from server.core.base.config import DEFAULTS, LIVE, RETIRED, Config, ConfigError, value_faults, value_of
 from server.core.services.live_settings import change, values
 from server.core.services.process import SettingsSources
 from server.core.services.services import Services
@@ -84,6 +87,11 @@ def read_file(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
+def without_retired(found: Settings) -> dict[str, object]:
+    """These settings, but for those that only an earlier version had."""
+    return {name: value for name, value in found.items() if name not in RETIRED}
+
+
 def read_environment(environment: Mapping[str, str]) -> dict[str, object]:
     """The settings of the variables DYN_NAME. Raises ConfigError."""
     found = {}
@@ -124,7 +132,10 @@ def read_given(
             f"cannot read the file of settings {path}{remembered}: {error.strerror}; restore it, or name another with "
             "--config (/dev/null for none)"
         ) from error
-    return Given(directory, file, read_environment(environment), options, path)
+    for name in RETIRED:
+        if name in file or name in options or f"{PREFIX}{name.upper()}" in environment:
+            log.warning("%s is given and is ignored: it is no setting any more, and %s", name, RETIRED[name])
+    return Given(directory, without_retired(file), read_environment(environment), without_retired(options), path)
 
 
 def resolve(given: Given) -> tuple[Config, SettingsSources]:
@@ -182,7 +193,7 @@ class SettingsFile:
         if path is None or services is None:
             return
         try:
-            found = read_file(path)
+            found = without_retired(read_file(path))
             for name, fault in value_faults(found):
                 raise ConfigError(f"{fault} ({place_in(path, name)})")
             gone = {name: DEFAULTS[name] for name in self._read if name not in found}
@@ -215,7 +226,7 @@ class SettingsFile:
         assert path is not None, "there is a file, or nobody gets this function"
         text = with_settings(path.read_text(encoding="utf-8"), changes)
         write_file(path, text)
-        self._read = tomllib.loads(text)
+        self._read = without_retired(tomllib.loads(text))
         stronger = {**self._given.environment, **self._given.option}
         for name in changes:
             self._known.sources[name] = FILE

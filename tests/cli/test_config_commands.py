@@ -125,6 +125,7 @@ def test_a_setting_of_the_whole_cluster_is_set_once(scripted: Scripted, dyn: Dyn
     ("text", "lines"),
     [
         ("siblings_max = 7\n\nfsync = 'no'\n", []),
+        ("siblings_max = 7\nrelay_retry_ms = 250\nfsync = 'no'\n", []),
         (
             "siblings_maks = 7\n# x\nfsync = 'maybe'\nusers_max = 'many'\nzzzz = 1\n",
             [

@@ -97,6 +97,39 @@ def test_a_wrong_setting_is_named_with_its_place(
         resolve(given(path, *words, environment=environment))
 
 
+@pytest.mark.parametrize("source", ["file", "environment", "option"])
+def test_a_setting_of_an_earlier_version_is_ignored_and_told_once(
+    tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An upgrade must not keep a node from starting, or from reading its file again."""
+    path = tmp_path / "s.toml"
+    path.write_text("siblings_max = 7\n" + ("relay_retry_ms = 250\n" if source == "file" else ""))
+    environment = {"DYN_RELAY_RETRY_MS": "250"} if source == "environment" else {}
+    with caplog.at_level(logging.INFO, "dyn"):
+        found = given(path, *(["relay_retry_ms=250"] if source == "option" else []), environment=environment)
+    config, known = resolve(found)
+    assert config.siblings_max == 7 and "relay_retry_ms" not in known.sources
+    [line] = caplog.messages
+    assert line.startswith("relay_retry_ms is given and is ignored: it is no setting any more, and commands wait")
+
+
+def test_sighup_and_rewrite_ignore_a_setting_of_an_earlier_version(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = START + "relay_retry_ms = 250\n"
+    running = Running(tmp_path / "s.toml", old + "siblings_max = 5\n")
+    running.read_again(old + "siblings_max = 6\n")
+    assert running.node.state.config.siblings_max == 6
+    assert running.client.ask("CONFIG SET siblings_max 8") == "OK"
+    assert running.client.ask("CONFIG REWRITE") == "OK"
+    assert "relay_retry_ms = 250\n" in running.path.read_text(), "a rewrite removes nothing"
+    caplog.clear()
+    running.read_again(running.path.read_text() + "users_max = 4\n")
+    assert (running.node.state.config.siblings_max, running.node.state.config.users_max) == (8, 4)
+    assert not [line for line in caplog.messages if "stay as they were" in line]
+    assert "it is no setting any more" in str(running.client.ask("CONFIG SET relay_retry_ms 9"))
+
+
 def test_a_file_that_is_no_text_or_is_gone_is_named(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_bytes(b"metrics = '\xff'\n")

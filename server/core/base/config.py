@@ -45,13 +45,18 @@ LIVE = frozenset((
     "push_bytes_max", "push_soft_bytes_max", "push_soft_ms", "idle_timeout_ms", "waiting_rows_max",
     "multi_slots", "transaction_commands_max", "transaction_bytes_max", "transaction_keys_max",
     "peer_input_bytes_max", "peer_buffer_bytes_max", "peer_backlog_bytes_max", "unconfirmed_bytes_max",
-    "relay_silence_ms", "relay_retry_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
+    "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
     "users_max", "user_rules_max", "users_bytes_max",
     "script_instructions_max", "script_ms_max", "scripts_bytes_max", "libraries_bytes_max",
     "slowlog_slower_than_us", "slowlog_entries_max", "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
     "protected_mode", "flushall", "flushdb", "notify_keyspace_events", "requirepass",
 ))  # fmt: skip
 SECRET = frozenset(("requirepass",))  # no message shows these values
+# Settings of earlier versions, and what holds instead. A node that is given one starts all the same: it ignores the
+# setting, and says so (shell/settings.py).
+RETIRED: dict[str, str] = {
+    "relay_retry_ms": "commands wait for a silent coordinator for relay_silence_ms, as a sooner retry could lose writes",
+}
 SLOWLOG_ENTRIES_MAX = 10_000  # a line takes up to 4 KiB
 CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node and the kernel's page cache need memory, too
 
@@ -161,7 +166,6 @@ class Config:
     # Time
     request_timeout_ms: int = 3000  # a request that has no quorum by then is answered with NOQUORUM or TIMEOUT
     relay_silence_ms: int = 1500  # relays to a node that has sent nothing for this time go to the next owner
-    relay_retry_ms: int = 0  # after this time so do reads, SET, DEL and HSET, but a SET may be lost; 100 or less: never
     relay_stale_ms: int = 1000  # a relay that arrives later than this is refused: its sender may have sent it elsewhere
     tick_ms: int = 100  # the time between two ticks of the node's timers
     gossip_interval_ms: int = 1000  # each node exchanges what it knows of the others with a random one in this time
@@ -274,6 +278,8 @@ _KINDS: dict[type, str] = {str: "text", int: "a whole number", bool: "true or fa
 
 def _fault(name: str, value: object) -> str:
     default = DEFAULTS.get(name)
+    if default is None and name in RETIRED:
+        return f"'{name}': it is no setting any more, and {RETIRED[name]}"
     if default is None:
         near = get_close_matches(name, sorted(DEFAULTS), 1)
         return f"'{name}': did you mean '{near[0]}'?" if near else f"'{name}': dyn.toml(5) lists all settings"

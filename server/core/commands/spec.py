@@ -44,8 +44,6 @@ class CommandSpec:
     `once` says of a command's arguments whether it must not run twice: then it is not sent to the next owner when its
     coordinator is lost. `null_is_unsure` says of them whether the reply null means that a key had changed, and nothing was
     written: of a second attempt nobody knows that, as the first one may have changed the key.
-    `blind` says of a write's arguments whether what it writes does not depend on what is stored: then it may run at two
-    coordinators at the same time, as none of them can lose a write of the other (requests/early_retries.py).
     `access` is what it does with its `keys`, in the words of Redis' key specifications; `tips` are those of COMMAND INFO;
     `deprecated` is (since, in favour of).
     `alone_without_keys`: it may use any key if a call names none, as a script may. It needs data, whatever its flags say.
@@ -70,7 +68,6 @@ class CommandSpec:
     tips: str = ""
     deprecated: tuple[str, str] = ("", "")
     once: Callable[[list[bytes]], bool] = lambda args: False
-    blind: Callable[[list[bytes]], bool] = lambda args: False
     null_is_unsure: Callable[[list[bytes]], bool] = lambda args: False
     subcommands: tuple[CommandSpec, ...] = ()
     key_specs: tuple[KeySpec, ...] = ()

@@ -205,8 +205,7 @@ def encode_refused(reading: int, number: int) -> bytes:
 class Relay:
     """Commands that the receiver is to run as their coordinator, sent at `sent_ms` by the sender's monotonic clock.
 
-    The options are: RESP3 or not, R, W, and perhaps whether the commands are a chain, and an age limit in ms
-    (requests/early_retries.py).
+    The options are: RESP3 or not, R, W, and `1` if the commands are a chain.
     """
 
     __slots__ = ("commands", "options", "sent_ms")
@@ -237,17 +236,11 @@ class Covered:
         self.indexes = indexes
 
 
-LIMIT_PLACE: Final = 4  # of the age limit among the options of a relay
-_ORDERS: Final = {3: ([],), 4: ([b"1"],), 5: ([b"0"], [b"1"])}  # the fourth option, by their number
-
-
 def _relay(items: Reader) -> Relay:
     relay = Relay(items.integer(COUNT_MAX), items.words(), items.word_lists())
     options = relay.options
-    if not 3 <= len(options) <= 5 or options[0] not in (b"0", b"1") or options[3:4] not in _ORDERS[len(options)]:
-        raise Malformed("the options of a relay are not RESP3, R, W and perhaps the order and a limit")
-    if len(options) > LIMIT_PLACE and not (options[LIMIT_PLACE].isdigit() and len(options[LIMIT_PLACE]) <= 9):
-        raise Malformed("the age limit of a relay is no number")
+    if len(options) < 3 or options[0] not in (b"0", b"1") or options[3:] not in ([], [b"1"]):
+        raise Malformed("the options of a relay are not RESP3, R, W and perhaps the order")
     for option in options[1:3]:
         if not option.isdigit() or len(option) > 5 or int(option) > QUORUM_MAX:
             raise Malformed("a quorum of a relay is out of range")
@@ -276,20 +269,17 @@ def encode_relay(
     return encode_lists((b"RELAY", reading, number, sent_ms), [options, *commands])
 
 
-def relay_options(resp3: bool, read_quorum: int, write_quorum: int, in_order: bool, limit_ms: int = 0) -> list[bytes]:
-    """HOT. Returns the options of a relay. A quorum of 0 stands for the layout's; `in_order`: the commands are a chain. A
-    `limit_ms` of 0 stands for none."""
+def relay_options(resp3: bool, read_quorum: int, write_quorum: int, in_order: bool) -> list[bytes]:
+    """HOT. Returns the options of a relay. A quorum of 0 stands for the layout's; `in_order`: the commands are a chain."""
     options = [b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum]
-    if limit_ms:
-        options += [b"1" if in_order else b"0", b"%d" % limit_ms]
-    elif in_order:
+    if in_order:
         options.append(b"1")
     return options
 
 
 def is_in_order(options: Sequence[bytes]) -> bool:
     """HOT. Whether the options of a relay say that the commands are a chain."""
-    return len(options) > 3 and options[3] == b"1"
+    return len(options) > 3
 
 
 def encode_relayed(reading: int, number: int, indexes: list[int], replies: list[bytes]) -> bytes:

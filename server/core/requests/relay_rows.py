@@ -47,11 +47,10 @@ class Returned:
         OWN            they were not relayed before: this node itself has made them (waiting/)
 
     `trouble`: what happened, in words for the client (unanswered.py). `in_order`: the commands are a chain. `refusal`: the
-    coordinator's error reply, or None. The client gets it if the command cannot be retried. `avoided`: the coordinator,
-    still counted as live, that the retry passes over if another owner can run the commands; or "".
+    coordinator's error reply, or None. The client gets it if the command cannot be retried.
     """
 
-    __slots__ = ("avoided", "in_order", "items", "reason", "refusal", "trouble")
+    __slots__ = ("in_order", "items", "reason", "refusal", "trouble")
 
     def __init__(
         self,
@@ -60,22 +59,20 @@ class Returned:
         trouble: str = "",
         in_order: bool = False,
         refusal: bytes | None = None,
-        avoided: str = "",
     ) -> None:
         self.items = items
         self.reason = reason
         self.trouble = trouble
         self.in_order = in_order
         self.refusal = refusal
-        self.avoided = avoided
 
 
 class RelayRow:
     """The commands of one RELAY message, until each of them has its reply."""
 
     __slots__ = (
-        "begun_ms", "in_order", "is_eligible", "items", "limit_ms", "missing", "number", "origin", "peer", "read_quorum",
-        "resp3", "sent_ms", "wait_ms", "write_quorum",
+        "begun_ms", "in_order", "items", "missing", "number", "origin", "peer", "read_quorum", "resp3", "sent_ms",
+        "write_quorum",
     )  # fmt: skip
 
     def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool, like: RelayRow | Sink) -> None:
@@ -91,9 +88,6 @@ class RelayRow:
         self.begun_ms = sent_ms  # start of the oldest command; a retried command is older than this row
         self.items: list[RelayItem | None] = []  # None: this command has its reply
         self.missing = 0  # replies that are still to come
-        # The age limit (early_retries.py), and the silence after which the commands are retried. 0 stands for none.
-        self.limit_ms = self.wait_ms = 0
-        self.is_eligible = False  # all its commands are eligible for an early retry
 
     def suits(self, sink: Sink, in_order: bool) -> bool:
         """HOT. Whether a command of `sink` may travel in this row."""

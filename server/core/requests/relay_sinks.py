@@ -32,7 +32,6 @@ class RelayedBatch(Sink):
         self.is_outgoing = False  # this batch is in `outgoing`: the end of the turn sends its replies
         self.told_ms = now_ms  # when the relay came, or when the sender was last told that the commands still run
         self.relayed = True
-        self.is_renewable = True  # the sender has set no limit (early_retries.py)
         self._commands = commands
         self.peer = peer
         self.stale_after_ms = stale_after_ms  # after this time (monotonic) nothing may be written for the batch
@@ -98,28 +97,4 @@ class SecondAttempt(Sink):
 
     def repeats(self, args: list[bytes]) -> bool:
         """Whether the command is run once more if the retry is lost, too. The sink of the first attempt decides."""
-        return self._sink.repeats(args)
-
-
-class LocalAttempt(Sink):
-    """The sink of a retry that this node runs as an owner, although another owner counts as the first live one.
-
-    `relayed` is True, so the routing runs the command here (routing.py).
-    """
-
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(sink)
-        self.relayed = True
-        self._sink = sink
-
-    def answer(self, number: int, reply: Reply) -> None:
-        """Forwards the reply."""
-        self._sink.answer(number, reply)
-
-    def command(self, number: int) -> list[bytes] | None:
-        """Returns the arguments of the command that is retried."""
-        return self._sink.command(number)
-
-    def repeats(self, args: list[bytes]) -> bool:
-        """Whether a lost command is run again, as the sink of the first attempt says."""
         return self._sink.repeats(args)

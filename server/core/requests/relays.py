@@ -6,8 +6,7 @@ client had sent them. Their sink there is a `RelayedBatch`; it collects the repl
 
 Retry. If the coordinator is lost, this node sends the command to the key's next live owner. There is an exception: a
 command that must not run twice (SET NX, for example) is not sent again if the lost coordinator may have run it. The client
-gets an error that says that the outcome is unknown. Reads and blind writes can be retried sooner, when the coordinator is
-silent but does not yet count as lost (early_retries.py).
+gets an error that says that the outcome is unknown.
 
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
 gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
@@ -18,7 +17,7 @@ A command with several steps (work/procedures.py) has the same problem if the co
 each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
 coordinator extends the age limit of the relay, and sends a RELAYED message without replies: the sender then goes on
 waiting. It does this at most once in `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its
-coordinator is not suspended. A limit that the sender has set is not extended (early_retries.py).
+coordinator is not suspended.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
@@ -51,14 +50,13 @@ from server.core.base.histogram import Histogram
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.messages.kinds import LIMIT_PLACE, encode_relay, encode_relayed, relay_options
+from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
 from server.core.messages.publications import KeyChange
 from server.core.requests import relay_rows
-from server.core.requests.early_retries import EarlyRetries
 from server.core.requests.relay_ages import RelayAges
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned, size_of
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
-from server.core.requests.unanswered import came_late, fell_silent, is_slow
+from server.core.requests.unanswered import came_late, is_slow
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # from earlier versions
@@ -88,7 +86,6 @@ class Relays:
         self._rows: dict[int, RelayRow] = {}  # sent, by number
         self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
         self.ages = RelayAges()
-        self.early = EarlyRetries(state)
         self._large_bytes = state.config.large_message_bytes
         self._ahead: set[str] = set()  # peers that `launch_early` has sent a large RELAY in this turn; never iterated
 
@@ -145,8 +142,6 @@ class Relays:
             gathering, self._gathering = self._gathering, {}
             self._latest.clear()
             for row in gathering.values():
-                if row.peer in self.early.peers and row.peer not in self._ahead:
-                    self.early.limit(row)
                 self._launch(row)
         if self._outgoing:
             for batch in self._outgoing:
@@ -161,13 +156,12 @@ class Relays:
 
     def _launch(self, row: RelayRow) -> None:
         """HOT. Sends a row as a RELAY message, or as several if it is large."""
-        options = relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order, row.limit_ms)
+        options = relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order)
         message = self._track(row, options)
         if len(message) < self._large_bytes:
             self._send(row.peer, message)
         else:
-            row.limit_ms = 0
-            self._send_split(row, relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order))
+            self._send_split(row, options)
 
     def _send(self, peer: str, message: bytes) -> None:
         """HOT. Sends a RELAY message, behind a large one that `launch_early` has sent to the same peer in this turn."""
@@ -209,12 +203,8 @@ class Relays:
     ) -> RelayedBatch | None:
         """HOT. Handles RELAY: `peer` has relayed commands to us. Returns their sink; None if the relay is stale."""
         state = self._state
-        limit_ms = state.config.relay_stale_ms
-        if len(options) > LIMIT_PLACE:
-            limit_ms = min(limit_ms, int(options[LIMIT_PLACE]))
-        stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + limit_ms
+        stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + state.config.relay_stale_ms
         batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
-        batch.is_renewable = len(options) <= LIMIT_PLACE
         if self.is_stale(batch):
             self._reply_stale(batch, len(commands))
             return None
@@ -243,7 +233,7 @@ class Relays:
 
     def renew_or_refuse(self, sink: Sink) -> ErrorReply | None:
         """Returns STALE if the sink's commands are stale, else None. Extends the age limit of commands that are not stale,
-        unless the sender has set it, and tells the sender that they still run: both at most once in `_PROGRESS_MS`."""
+        and tells the sender that they still run: both at most once in `_PROGRESS_MS`."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state
@@ -251,8 +241,7 @@ class Relays:
             return STALE
         if state.now_ms - sink.told_ms >= _PROGRESS_MS:
             sink.told_ms = state.now_ms
-            if sink.is_renewable:
-                sink.stale_after_ms = state.now_ms + state.config.relay_stale_ms
+            sink.stale_after_ms = state.now_ms + state.config.relay_stale_ms
             if not sink.is_outgoing:
                 sink.is_outgoing = True
                 self._outgoing.append(sink)
@@ -296,9 +285,6 @@ class Relays:
         items, state = row.items, self._state
         if not replies:  # the commands still run (`renew_or_refuse`): `expire` counts their time from now
             row.begun_ms = state.now_ms
-            row.limit_ms = 0  # no early retry: the coordinator is at work
-        else:
-            self.early.answered(row, state.now_ms)
         self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
         stale: list[RelayItem] = []
         offset: i64 = 0
@@ -335,7 +321,6 @@ class Relays:
     def peer_lost(self, peer: str, trouble: str) -> None:
         """The link to `peer` broke: retries all relays to it, sent and unsent. That is safe: those in the receive buffer of
         `peer` are lost, or too old to run there."""
-        self.early.forget(peer)
         self.give_up(peer, trouble, self._state.now_ms)
 
     def give_up(self, peer: str, trouble: str, sent_until_ms: int) -> None:
@@ -352,14 +337,11 @@ class Relays:
                 self._state.in_flight -= row.missing
                 self._retry_row(row, row.items, True, trouble)
 
-    def _retry_row(
-        self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool, trouble: str, avoided: str = ""
-    ) -> None:
+    def _retry_row(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool, trouble: str) -> None:
         """Retries `items` of a row. `maybe_run`: the coordinator may have run them already."""
         missing = [item for item in items if item is not None]
         if missing:
-            reason = MAYBE_RUN if maybe_run else NOT_RUN
-            self.returned.append(Returned(missing, reason, trouble, row.in_order, avoided=avoided))
+            self.returned.append(Returned(missing, MAYBE_RUN if maybe_run else NOT_RUN, trouble, row.in_order))
 
     def drain_returned(self) -> list[Returned]:
         """Returns and removes the commands that came back."""
@@ -370,16 +352,8 @@ class Relays:
         """Forgets the delays and covered writes of a peer that has connected anew, perhaps as a process with a new
         clock."""
         self.ages.forget(peer)
-        self.early.forget(peer)
         for covered in [covered for covered in self.covered if covered[0] == peer]:
             del self.covered[covered]  # the STORE that would have answered these was lost with the connection
-
-    def retry_early(self, now_ms: int, may_move: Callable[[RelayItem, RelayRow], bool]) -> None:
-        """With each tick: retries early the commands that are due (early_retries.py) and for which `may_move` is true."""
-        for row, moved in self.early.take_due(self._rows, now_ms, may_move):
-            self._state.in_flight -= len(moved)
-            trouble = fell_silent(self._state.layout_name(row.peer), row.wait_ms)
-            self._retry_row(row, moved, True, trouble, row.peer)
 
     def silent_peers(self, now_ms: int) -> list[str]:
         """Returns the peers that have not replied to a relay and have sent nothing at all for `relay_silence_ms`."""

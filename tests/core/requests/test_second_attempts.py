@@ -15,6 +15,7 @@ from tests.core.commands.talking import Client, finish_turn, make_node, member, 
 from tests.core.requests.test_reads import messages_in
 
 STALE_AFTER_MS = 5000
+WALL_MS = 1_700_000_000_000
 OPTIONS = [b"0", b"0", b"0"]
 
 
@@ -147,3 +148,54 @@ def test_who_hears_that_a_relay_is_at_work_goes_on_waiting(node: Node, is_told: 
     assert (number in relays._rows) is is_told
     relays.expire(6500)
     assert number not in relays._rows
+
+
+def _key_of_another(node: Node) -> bytes:
+    """A key that n3 coordinates."""
+    keys = [b"k%d" % number for number in range(400)]
+    return next(key for key in keys if node.services.route(key).coordinator == member(3).id)
+
+
+def _relay(node: Node, args: list[bytes], now_ms: int) -> bytes:
+    """Sends a command of a client. Returns the number of its relay to n3."""
+    node.command(Client(node).session, args, now_ms)
+    [message] = [each for each in messages_in(finish_turn(node).messages[member(3).id]) if each[0] == b"RELAY"]
+    return bytes(message[2])
+
+
+def test_the_late_reply_of_a_coordinator_that_was_given_up_is_ignored(node: Node) -> None:
+    node.tick(0, WALL_MS)
+    number = _relay(node, [b"SET", _key_of_another(node), b"v"], 100)
+    for now_ms in range(100, 1701, 100):
+        node.tick(now_ms, WALL_MS + now_ms)
+        finish_turn(node)
+    assert node.state.statistics.relays_retried == 1
+    node.receive(member(3).id, [b"RELAYED", b"0", number, b"\0\0\0\0", b"+OK\r\n"], 1701)
+    assert finish_turn(node).replies == []
+
+
+def test_what_came_too_late_goes_to_the_same_coordinator(node: Node) -> None:
+    """It has answered, so it is live and may run what others have sent it: another one beside it would lose writes."""
+    node.tick(0, WALL_MS)
+    key, other = _key_of_another(node), member(3).id
+    number = _relay(node, [b"SETRANGE", key, b"1", b"v"], 100)
+    node.receive(other, [b"RELAYED", b"0", number, b"\0\0\0\0", STALE], 300)
+    outbox = finish_turn(node)
+    assert list(outbox.messages) == [other]
+    [again] = [each for each in messages_in(outbox.messages[other]) if each[0] == b"RELAY"]
+    assert [list(args) for args in again[5:]] == [[b"SETRANGE", key, b"1", b"v"]]
+
+
+def test_a_young_relay_to_a_lost_coordinator_is_not_run_elsewhere(node: Node) -> None:
+    """Nothing has come from it for `relay_silence_ms`, but it may only have been suspended. It would run that."""
+    node.tick(0, WALL_MS)
+    key = _key_of_another(node)
+    _relay(node, [b"SET", key, b"old"], 100)
+    retried = {}
+    for now_ms in range(200, 3101, 100):
+        node.tick(now_ms, WALL_MS + now_ms)
+        finish_turn(node)
+        if now_ms == 1500:
+            _relay(node, [b"SET", key, b"young"], now_ms)
+        retried[now_ms] = node.state.statistics.relays_retried
+    assert (retried[1500], retried[1700], retried[2900], retried[3100]) == (0, 1, 1, 2)

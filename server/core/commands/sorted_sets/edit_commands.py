@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.shared_drafts import if_few
 from server.core.commands.sorted_sets.algebra import DIFFERENCE, INTERSECTION, UNION
@@ -13,8 +11,6 @@ from server.core.commands.sorted_sets.several import combined, stored, zintercar
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
 from server.core.commands.typed import updating, with_state
 from server.core.records.kinds import ZSET
-
-_OPTIONS: Final = (b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR")
 
 COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
@@ -26,7 +22,6 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "sorted-set",
         "write denyoom fast",
         (1, 1, 1),
-        blind=lambda args: args[2].upper() not in _OPTIONS,
         access="RW update",
         since="1.2.0",
         complexity="O(log(N))",
@@ -57,7 +52,6 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "sorted-set",
         "write fast",
         (1, 1, 1),
-        blind=lambda args: True,
         access="RW delete",
         since="1.2.0",
         complexity="O(M*log(N))",

@@ -1,0 +1,90 @@
+"""A coordinator that stands still and goes on: neither what it had begun nor what was relayed to it loses writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.base.config import Config
+from server.core.requests.relays import Relays
+from tests.sim.world import World
+
+TICKS_MS = 2 * Config().tick_ms
+SEEDS = range(8)
+
+
+def _world(seed: int) -> tuple[World, bytes]:
+    """Three nodes that have answered relays of each other, and a key that n2 coordinates."""
+    world = World(seed, 3)
+    world.start()
+    for host in world.hosts:
+        for other in world.hosts:
+            assert world.ask(host, "SET", world.key_of(other), "warm").reply == b"OK"
+    world.run(1000)
+    return world, world.key_of(world.hosts[1])
+
+
+@pytest.mark.parametrize("frozen_ms", [100, 300, 700])
+def test_an_increment_is_counted_once(frozen_ms: int) -> None:
+    """It waits for the coordinator, which has read it, or has it in its socket, and goes on."""
+    world, key = _world(frozen_ms)
+    n1, n2, _ = world.hosts
+    operations = [operation for _ in range(9) for operation in world.client(n1).send([b"INCR", b"{%b}:n" % key])]
+    world.run(frozen_ms % 7)
+    n2.freeze()
+    world.run(frozen_ms)
+    n2.thaw()
+    assert world.run_until(5000, lambda: all(each.answered for each in operations))
+    assert sorted(each.reply for each in operations) == list(range(1, 10))
+
+
+@pytest.mark.parametrize(("frozen_ms", "slow_ms"), [(280, 0), (0, 200)], ids=["a pause", "a slow path"])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_write_that_reads_first_is_lost(seed: int, frozen_ms: int, slow_ms: int) -> None:
+    """No second coordinator runs SETRANGEs of one string beside the first. n1 and n3 send them."""
+    world, key = _world(seed)
+    n1, n2, n3 = world.hosts
+    world.ask(n1, "SETRANGE", b"{%b}:s" % key, "0", "." * 240)
+    path = world.network.path(n1.id, n2.id)
+    operations = []
+    for turn in range(120):
+        if turn == 20 and frozen_ms:
+            n2.freeze()
+        if turn == 20 and slow_ms:
+            path.delay_ms_min = path.delay_ms_max = slow_ms
+        if turn == 20 + (frozen_ms or slow_ms) // 5:
+            n2.thaw() if frozen_ms else world.network.mend(n1.id, n2.id)
+        for place, host in enumerate((n1, n3)):
+            args = [b"SETRANGE", b"{%b}:s" % key, b"%d" % (2 * turn + place), b"x"]
+            operations += world.client(host).send(args)
+        world.run(5)
+    assert world.run_until(6000, lambda: all(each.answered for each in operations))
+    value = world.ask(n1, "GET", b"{%b}:s" % key).reply
+    acknowledged = [place for place, each in enumerate(operations) if isinstance(each.reply, int)]
+    assert len(acknowledged) == len(operations)
+    assert all(value[place : place + 1] == b"x" for place in acknowledged)
+
+
+def _write_to_the_lost(seed: int) -> bytes:
+    """The value in the end. n2 is lost for its silence when a command to it is 100 ms old."""
+    world, key = _world(seed)
+    n1, n2, n3 = world.hosts
+    n2.freeze()
+    first = world.client(n1).send([b"SET", b"{%b}:other" % key, b"x"])[0]
+    world.run(Config().relay_silence_ms - 100)
+    old = world.client(n1).send([b"SET", key, b"old"])[0]
+    world.run(200 + 2 * TICKS_MS)
+    newer = world.ask(n1, "SET", key, "new") if old.answered else None
+    n2.thaw()
+    assert world.run_until(5000, lambda: first.answered and old.answered)
+    if newer is None:
+        assert world.ask(n3, "SET", key, "new").reply == b"OK"
+    world.run(3000)
+    return bytes(world.ask(n1, "GET", key).reply)
+
+
+def test_a_lost_coordinator_that_was_only_suspended_brings_nothing_old_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent to it a moment before it counted as lost is not run by others yet."""
+    assert [_write_to_the_lost(seed) for seed in SEEDS] == [b"new"] * len(SEEDS)
+    give_up = Relays.give_up
+    monkeypatch.setattr(Relays, "give_up", lambda self, peer, trouble, _: give_up(self, peer, trouble, 1 << 60))
+    assert b"old" in [_write_to_the_lost(seed) for seed in SEEDS]
