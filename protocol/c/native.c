@@ -13,13 +13,14 @@
  * tests/protocol/test_native.py feeds hostile bytes to the same code with the compiler's address sanitizer.
  */
 #include "messages.h"
+#include "entries.h"
 #include "records.h"
 
 #define METHOD(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, name##_doc}
 
 static PyMethodDef methods[] = {
     METHOD(message_at), METHOD(commands_at), METHOD(encoded), METHOD(sound_pairs),
-    METHOD(merge_pairs), METHOD(storage_key), METHOD(overwrite),
+    METHOD(merge_pairs), METHOD(storage_key), METHOD(overwrite), METHOD(sound_chunks),
     {"key_slot", key_slot, METH_O, key_slot_doc}, {NULL, NULL, 0, NULL},
 };
 

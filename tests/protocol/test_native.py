@@ -20,6 +20,7 @@ from protocol.frames import encode_message
 from protocol.requests import RequestLimits, RequestReader
 from protocol.slots import key_slot
 from server.core.records import storage_keys
+from server.core.records.entries import Index, encode, pack_dot
 from server.core.records.structure import verify
 from server.core.records.versions import supersede
 from tests.native_build import CAN_BUILD, build, native_module
@@ -150,6 +151,8 @@ def leaking_calls(native: Any) -> list[Callable[[], Any]]:
     record = supersede(None, b"actor-a.", 5, b"v" * 100)
     pairs = [storage_keys.storage_key_of(b"k"), record] * 3
     broken = [*pairs[:5], record[:-1]]
+    collection = encode({b"actor-a.": 5}, [(b"f%d" % n, 3, pack_dot(b"actor-a.", 5), 0, b"v") for n in range(9)])
+    base = Index(collection).base
     young: list[dict[bytes, bytes | None]] = [{} for _ in range(256)]
     key = storage_keys.storage_key_of(b"k")
     shelf = native.Shelf(young, bytearray(1 << 17), bytearray(1 << 16), bytearray(1 << 16), 16, 1000, b"mark")
@@ -170,10 +173,11 @@ def leaking_calls(native: Any) -> list[Callable[[], Any]]:
         lambda: native.encoded((b"A", 12, "text"), [[b"a" * 100], b"b"]), lambda: native.encoded((b"A", None), []),
         lambda: native.sound_pairs(pairs, 0), lambda: native.sound_pairs(broken, 0), lambda: native.storage_key(7, b"k"),
         lambda: native.Shelf(young, bytearray(8), bytearray(8), bytearray(8), 16, 1000, b"m"), overwrite,
+        lambda: native.sound_chunks(collection, 0, base, None), lambda: native.sound_chunks(collection, 0, base, b"zz"),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("index", range(12))
+@pytest.mark.parametrize("index", range(14))
 def test_nothing_leaks(index: int) -> None:
     call = leaking_calls(native_module())[index]
     for _ in range(1000):
@@ -193,9 +197,12 @@ spec.loader.exec_module(native)
 from protocol.frames import encode_message
 from server.core.records.versions import supersede
 from server.core.records.storage_keys import storage_key_of
+from server.core.records.entries import Index, encode, pack_dot
 rng = random.Random(1)
 body = encode_message((b"RELAY", 7, [b"SET", b"k", b"v" * 30], b"x" * 200))
 record = supersede(supersede(None, b"actor-a.", 5, b"v" * 100), b"actor-b.", 6, b"w" * 50)
+dot = pack_dot(b"actor-a.", 5)
+collection = encode({b"actor-a.": 5}, [(b"%d" % n * (n % 7 == 0), n % 13, dot, n % 3, b"12345678") for n in range(90)])
 keys = [b"k", b"l", b"m" * 20]
 young = [{} for _ in range(256)]
 shelf = native.Shelf(young, bytearray(1 << 17), bytearray(1 << 16), bytearray(1 << 16), 16, 1000, b"mark")
@@ -215,6 +222,8 @@ for number in range(20_000):
     young[key[5]][key] = rng.choice([None, record, bytes_])
     native.merge_pairs(shelf, [key, other, hostile(key), bytes_], rng.randrange(3), {})
     native.overwrite(shelf, rng.choice(keys), rng.randrange(-9, 99_999), b"actor-a.", number, data, {})
+    chunk, at = rng.choice([(0, Index(collection).base), (rng.randrange(-9, 9), rng.randrange(-9, 999))])
+    native.sound_chunks(hostile(collection), chunk, at, rng.choice([None, b"", b"5"]))
 """
 
 

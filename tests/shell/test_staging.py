@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +99,22 @@ def test_a_command_begins_when_its_value_is_staged() -> None:
     assert passes.transport.written == resp.OK + resp.PONG
     passes.shell.staging.end_turn()  # the turns of this test adopt nothing
     assert passes.rows() == 0 and client.unfinished_bytes() == 0
+
+
+def test_a_command_that_has_begun_is_held_by_nothing_more() -> None:
+    """A cycle of references would keep its value until the next collection of garbage, which may be hours away."""
+    passes = Passes()
+    client = passes.shell.client
+    client.data_received(SET[:FIRST])
+    client.data_received(SET[FIRST:])
+    staged = weakref.ref(client._staged)
+    gc.disable()
+    try:
+        for _ in range(CHUNKS):
+            passes.run_pass()
+        assert staged() is None
+    finally:
+        gc.enable()
 
 
 def test_clients_whose_values_are_staged_begin_one_after_the_other() -> None:

@@ -137,7 +137,7 @@ def reply_now(result: Reply | Slices[Reply]) -> Reply:
     return result if isinstance(result, bytes | LargeReply) else run_through(result)
 
 
-def _begun(result: Reply | Slices[Reply]) -> Reply | Slices[Reply]:
+def begun(result: Reply | Slices[Reply]) -> Reply | Slices[Reply]:
     """The result of a function after its first slice: the reply, if there is no other."""
     if isinstance(result, bytes | LargeReply):
         return result
@@ -232,7 +232,7 @@ class _Update:
             draft = Draft(record, services.state.time_ms, self._key_type)
             self._check_type(draft, args, sink)
             result = self._function(draft, args, sink)
-            result = _begun(result) if self._waits else reply_now(result)
+            result = begun(result) if self._waits else reply_now(result)
             if isinstance(result, bytes | LargeReply) and not (self._waits and takes_turns(services, draft)):
                 if draft.changed:
                     write_draft(services, sink, number, args[1], draft, result, self._deletes)

@@ -11,6 +11,10 @@ A sound record is one that `entries.encode` can make:
     layout     there is an entry that is neither a value nor a tombstone
 
 Of a record that a patch has made of a sound one (patches.py), only the chunks that are not in that one are read.
+
+To read 100,000 entries takes 70 ms in Python, and 1 ms in C (protocol/c/entries.h). So a process that has the module in C
+walks all chunks with it, and Python reads those alone that are not of the common form. A process without it remembers
+which chunks it has found sound.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from librt.strings import read_i32_be
 from xxhash import xxh3_128_digest
 
 from protocol.bounds import COUNTER_MAX
+from protocol.native import native
 from server.core.formats.pausing import Pace, Slices
 from server.core.records.entries import (
     CLOCK_BYTES,
@@ -64,6 +69,7 @@ _FEW_CHUNKS: Final = 3  # of a record that is walked each time
 _EXPIRY_MAX: Final = (1 << 63) - 1
 _STREAM_ID_BYTES: Final = 16
 _score = struct.Struct(">d").unpack
+_sound_chunks: Final = native("sound_chunks")
 
 
 def is_sound(record: bytes) -> bool:
@@ -71,10 +77,17 @@ def is_sound(record: bytes) -> bool:
     if not _has_frame(record):
         return False
     clock, chunks = clock_of(record), read_i32_be(record, 22)
-    row = HEADER_BYTES + CLOCK_BYTES * len(clock)
-    entries, marks, at = 0, 0, row + ROW_BYTES * chunks
+    directory = HEADER_BYTES + CLOCK_BYTES * len(clock)
+    place, entries, marks, at = 0, 0, 0, directory + ROW_BYTES * chunks
     last: bytes | None = None
-    for _ in range(chunks):
+    while place < chunks:
+        if _sound_chunks is not None:
+            place, at, last, common, its_marks = _sound_chunks(record, place, at, last)
+            entries += common
+            marks |= its_marks
+            if place == chunks:
+                break
+        row = directory + ROW_BYTES * place
         end = at + unpack_row(record, row)[0]
         chunk = _fitting_chunk(record, at, end, row, clock, last, chunks <= _FEW_CHUNKS)
         if chunk is None:
@@ -83,14 +96,14 @@ def is_sound(record: bytes) -> bool:
         entries += chunk.entries
         marks |= chunk.marks
         at = end
-        row += ROW_BYTES
+        place += 1
     is_whole = at == len(record) and entries == read_i32_be(record, 18)
     return is_whole and marks == marks_of(record) and bool(marks & ~PLAIN_MARKS)
 
 
 def verify_in_slices(record: bytes) -> Slices[None]:
     """Reads the chunks of bytes that may be a large record, so that `is_sound` knows them afterwards."""
-    if not _has_frame(record):
+    if _sound_chunks is not None or not _has_frame(record):
         return
     starts, pace = Index(record).starts, Pace()
     for at, end in pairwise(starts[: _KNOWN_MAX // 2]):

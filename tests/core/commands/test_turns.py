@@ -175,6 +175,7 @@ COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "ZINTERCARD": ([Z, Z2], [b"ZINTERCARD", b"2", b"z", b"z2"]),
     "ZRANGESTORE": ([Z], [b"ZRANGESTORE", b"d", b"z", b"0", b"-1"]),
     "ZMPOP": ([Z], [b"ZMPOP", b"1", b"z", b"MAX", b"COUNT", FEW_COUNT]),
+    "BZPOPMIN": ([Z], [b"BZPOPMIN", b"z", b"1"]),
     "GEOADD": ([], G),
     "GEOPOS": ([G], [b"GEOPOS", b"g", *FEW]),
     "GEOHASH": ([G], [b"GEOHASH", b"g", *FEW]),

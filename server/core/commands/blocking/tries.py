@@ -23,11 +23,11 @@ from typing import NamedTuple
 from protocol import resp
 from protocol.bounds import NUMBER_MAX, is_node_id
 from protocol.peer_versions import XREADS
-from protocol.resp import Reply, bulk
+from protocol.resp import LargeReply, Reply, bulk
 from server.core.base.errors import WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.blocking.operations import OPERATIONS, SCORES, Operation
-from server.core.commands.draft_writes import record_of, write_draft, write_in_slices, write_record
+from server.core.commands.draft_writes import record_of, takes_turns, write_draft, write_in_slices, write_record
 from server.core.commands.internal import internal
 from server.core.commands.lists.edits import push_left, push_right
 from server.core.commands.lists.several import Move, is_left, move_steps
@@ -37,7 +37,7 @@ from server.core.commands.spec import EXCLUSIVE, CommandSpec
 from server.core.commands.steps import read_here
 from server.core.commands.streams.ids import LAST, parse_id
 from server.core.commands.streams.queries import entries_from, entry_reply
-from server.core.commands.typed import ATTEMPTS_MAX, OVERTAKEN, check_type, is_other_type
+from server.core.commands.typed import ATTEMPTS_MAX, OVERTAKEN, begun, check_type, is_other_type
 from server.core.messages.queues import PUT_BACK
 from server.core.records.draft import Draft
 from server.core.records.kinds import LIST, NONE, STREAM, ZSET
@@ -165,10 +165,9 @@ def _pop(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Step
         if draft.key_type != operation.key_type or not len(draft):
             return _nothing(services, attempt, operation.key_type)
         popping = _Popping(services, sink, attempt, operation)
-        count = min(int(attempt.words[0]), len(draft))
-        work = popping.popped(draft, count)
-        if count <= SLICE_CHANGES:
-            popping.write(number, draft, work)
+        work = begun(popping.popped(draft, min(int(attempt.words[0]), len(draft))))
+        if isinstance(work, bytes | LargeReply) and not takes_turns(services, draft):
+            popping.write(number, draft)
             return None
         try:
             told = yield from write_in_slices(services, popping, number, key, draft, work, True, popping.sealed)
@@ -198,10 +197,9 @@ class _Popping(Sink):
         self._values = yield from self._operation.pop(draft, self._attempt.key, count, self._services.state)
         return b""
 
-    def write(self, number: int, draft: Draft, work: Slices[Reply]) -> None:
-        """Does the work, and writes it."""
+    def write(self, number: int, draft: Draft) -> None:
+        """Writes what was popped."""
         services, key = self._services, self._attempt.key
-        run_through(work)
         old = services.state.records.get(storage_key_of(key))
         record = run_through(record_of(services, key, draft, True))  # a failure so far has changed nothing
         reply = self.sealed(b"")
