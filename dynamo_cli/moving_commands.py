@@ -48,7 +48,7 @@ def import_(
 
     A key replaces what the cluster has under its name, with its expiry. Files are of versions 6 to 12 (Redis 3.2 to 7.4);
     nothing is imported of a file whose checksum is wrong. Of a server, redis://USER:PASSWORD@HOST:PORT/N is one database.
-    Streams, values of modules and functions are left out and counted.
+    Streams, values of modules, functions and databases above 15 are left out and counted.
 
     An import that ends early, for whatever reason, goes on where it was when the same command is run again.
 
@@ -56,7 +56,8 @@ def import_(
     notifications, which the command turns on meanwhile. To change over: stop the writers, wait until nothing is behind, end
     the command with Ctrl-C. FLUSHALL and FLUSHDB at the server are not followed.
 
-    At the end all keys of a server are compared with the cluster's. The exit status is 1 if some differ, or were refused.
+    At the end all keys of a server are compared with the cluster's: type, expiry, and every item. The exit status is 1 if
+    some differ, or were refused.
 
     With --json: {"keys", "expired", "refused", "left_out", "refusals"}, of a server without "expired" and with "followed"
     and "different", which is null with --no-verify. left_out has counts by type; refusals are the first ones.

@@ -182,7 +182,8 @@ is what they begin with. The coordinator of a write publishes its events, so eac
 fails, and subscribers of all nodes get them, mostly just before or after the reply. A write that was answered with an error
 may have caused them. Expired keys are told once by the node that has written the expiry, if it has run since. A
 command that writes two keys tells of the target first: rename_to, then rename_from, which stands for move_from, too. There
-are no events of evicted keys, missed keys and modules.
+are no events of evicted keys and modules. MSETNX, SMOVE and other commands that look at several keys before they write may
+tell of missed keys (m), too.
 .SS CLIENT TRACKING
 A write through any node tells each client that has read the key at any other one. Every replica that changes a record tells
 of it, so a client may be told of one change more than once, and with NOLOOP of its own changes, too. A key that a client

@@ -1,7 +1,8 @@
 """Compares the keys of a source with those of the cluster: type, expiry, and what the key holds.
 
-Payloads of DUMP differ between servers, since each chooses its encodings. So values are read by commands. Of a collection
-with more than `CONTENT_MAX` items only the number of items is compared.
+Payloads of DUMP differ between servers, since each chooses its encodings. So values are read by commands: small ones whole,
+many at a time, and large ones one by one in parts (large_values.py). A key that differs is compared once more: it may have
+been written or have expired between the two readings.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, Final
 
 from dynamo_cli.client import Client, Reply, Word
 from dynamo_cli.failures import Refused
+from dynamo_cli.moving.large_values import are_equal
 
-CONTENT_MAX: Final = 1000
+CONTENT_MAX: Final = 1000  # items of a collection, or bytes of a string, that are read at once
 _EXPIRY_SLACK_MS: Final = 2000
 _SIZES: Final[dict[bytes, str]] = {
     b"string": "STRLEN", b"list": "LLEN", b"set": "SCARD", b"zset": "ZCARD", b"hash": "HLEN",
@@ -25,12 +27,20 @@ _CONTENTS: Final[dict[bytes, tuple[Word, ...]]] = {
 
 def differing(source: Client, target: Client, keys: Sequence[bytes]) -> list[bytes]:
     """Those of the keys that are not the same. Raises NotReached, and Refused."""
+    different = _differing(source, target, keys)
+    return _differing(source, target, different) if different else different
+
+
+def _differing(source: Client, target: Client, keys: Sequence[bytes]) -> list[bytes]:
     both = [_outlines(client, keys) for client in (source, target)]
     same = [key for key, one, other in zip(keys, *both, strict=True) if _are_alike(one, other)]
     kind_of = {key: kind for key, (kind, _, size) in zip(keys, both[0], strict=True) if size <= CONTENT_MAX}
     read = [key for key in same if kind_of.get(key) in _CONTENTS]
     contents = [_contents(client, read, kind_of) for client in (source, target)]
     equal = {key: one == other for key, one, other in zip(read, *contents, strict=True)}
+    for key, (kind, _, size) in zip(keys, both[0], strict=True):
+        if size > CONTENT_MAX and kind in _CONTENTS:
+            equal[key] = are_equal(source, target, key, kind, size)
     alike = {*same}
     return [key for key in keys if key not in alike or not equal.get(key, True)]
 

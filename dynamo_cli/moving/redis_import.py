@@ -14,6 +14,7 @@ from dynamo_cli.output import as_shown, note
 from dynamo_cli.progress import Progress
 from dynamo_cli.stop_signals import StopSignals
 from dynamo_cli.target import Target
+from protocol.databases import DATABASES
 
 _DIFFERENCES_SHOWN: Final = 5
 _WAIT_S: Final = 0.2
@@ -42,12 +43,15 @@ class RedisImport:
             if self._notifications is not None:
                 self._follow(self._notifications, shown)
             different = self._compare(shown) if verifies else None
+            functions = self._source.functions()
         finally:
             if self._notifications is not None:
                 self._notifications.close()
             self._sender.close()
             self._source.close()
         self._progress_file.remove()
+        if functions:
+            self.left_out["function libraries"] = functions
         return {
             "keys": self._keys(),
             "refused": self.counts["refused"] + self._sender.refused,
@@ -63,11 +67,11 @@ class RedisImport:
     def _copy_all(self, shown: Progress) -> None:
         """Copies all keys. What was saved of an earlier run is gone over, unless writes are to be followed: those of the
         time between are not known."""
-        sizes = self._source.databases()
         saved = None if self._notifications is not None else self._progress_file.load()
         at: dict[str, Any] = saved or {"database": -1, "cursor": "0", "counts": {}, "left_out": {}}
         self.counts.update(at["counts"])
         self.left_out.update(at["left_out"])
+        sizes = self._importable()
         if saved:
             note(f"going on in database {at['database']}")
         try:
@@ -87,19 +91,27 @@ class RedisImport:
             self._progress_file.save(at, at_once=True)
             raise
 
+    def _importable(self) -> dict[int, int]:
+        """The databases to import. Those that a cluster does not have are left out."""
+        sizes = self._source.databases()
+        for database in [each for each in sizes if each >= DATABASES]:
+            self.left_out[f"database {database}"] = sizes.pop(database)
+        return sizes
+
     def _at(self, database: int, cursor: str) -> dict[str, Any]:
         counts = self.counts + Counter({"keys": self._sender.sent, "refused": self._sender.refused})
         return {"database": database, "cursor": cursor, "counts": dict(counts), "left_out": dict(self.left_out)}
 
     def _copy(self, database: int, keys: list[bytes], deletes: bool = False) -> None:
         """Writes keys as they are at the source now. `deletes`: those that are gone, too."""
-        for dumped in self._source.dump(database, keys) if keys else ():
-            if dumped.payload:
-                self._sender.add(_write(database, dumped))
-            elif dumped.type_name != "none":
-                self.left_out[dumped.type_name] += 1
-            elif deletes:
-                self._sender.add(Write(database, dumped.key, (b"DEL", dumped.key), len(dumped.key)))
+        for page in self._source.dump(database, keys):
+            for dumped in page:
+                if dumped.payload:
+                    self._sender.add(_write(database, dumped))
+                elif dumped.type_name != "none":
+                    self.left_out[dumped.type_name] += 1
+                elif deletes:
+                    self._sender.add(Write(database, dumped.key, (b"DEL", dumped.key), len(dumped.key)))
 
     def _follow(self, notifications: Notifications, shown: Progress) -> None:
         """Copies what is written, until Ctrl-C; then what was written before that."""
@@ -128,7 +140,7 @@ class RedisImport:
     def _compare(self, shown: Progress) -> int:
         """Compares all keys. Returns how many differ, and says so of the first ones."""
         found = compared = 0
-        sizes = self._source.databases()
+        sizes = self._importable()
         for database in sizes:
             for _, keys in self._source.pages(database):
                 different = (

@@ -17,6 +17,7 @@ from dynamo_cli.target import Target
 
 BATCH_KEYS: Final = 512
 BATCH_BYTES: Final = 2 << 20
+_BATCHES_IN_SECOND: Final = 10  # at least, if a rate is asked for
 _AGAIN: Final = ("NOQUORUM", "TIMEOUT", "BUSY", "STALE", "TRYAGAIN", "LOADING")
 _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.05
@@ -48,7 +49,8 @@ class Sender:
         self._target = target
         self._rate = rate
         self._clients: dict[int, Client] = {}
-        self._begun_s = time.monotonic()
+        self._batch_keys = min(BATCH_KEYS, max(1, rate // _BATCHES_IN_SECOND)) if rate else BATCH_KEYS
+        self._due_s = 0.0  # when the next batch may leave
         self._pending: list[Write] = []
         self._pending_bytes = 0
         self.sent = 0  # keys that were written
@@ -74,7 +76,7 @@ class Sender:
             self.flush()
         self._pending.append(write)
         self._pending_bytes += write.size_bytes
-        if len(self._pending) < BATCH_KEYS and self._pending_bytes < BATCH_BYTES:
+        if len(self._pending) < self._batch_keys and self._pending_bytes < BATCH_BYTES:
             return False
         self.flush()
         return True
@@ -84,6 +86,7 @@ class Sender:
         writes, self._pending, self._pending_bytes = self._pending, [], 0
         if not writes:
             return
+        self._wait_for_turn(len(writes))
         client, pause_s, patient_until_s = self.client(writes[0].database), _PAUSE_S, time.monotonic() + _PATIENCE_S
         while writes:
             again, error = self._attempt(client, writes)
@@ -93,9 +96,13 @@ class Sender:
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _PAUSE_S_MAX)
             writes = again
+
+    def _wait_for_turn(self, keys: int) -> None:
+        """Waits until the rate allows these keys. Time in which nothing was sent is not made up for."""
         if self._rate:
-            due_s = self._begun_s + (self.sent + self.refused) / self._rate
-            time.sleep(max(0.0, due_s - time.monotonic()))
+            now_s = time.monotonic()
+            time.sleep(max(0.0, self._due_s - now_s))
+            self._due_s = max(self._due_s, now_s) + keys / self._rate
 
     def _attempt(self, client: Client, writes: Sequence[Write]) -> tuple[list[Write], str]:
         """Sends writes once. Returns those to be sent again, and the error of one of them."""

@@ -18,9 +18,12 @@ from dynamo_cli.logins import USER_DEFAULT, Login
 from dynamo_cli.moving.checksums import FOOTER_BYTES
 from dynamo_cli.moving.rdb_values import STRING, Scanner
 from dynamo_cli.tls_client import Tls
+from protocol.databases import DATABASES
 
 PAGE_KEYS: Final = 512
 TYPES: Final = (b"string", b"list", b"set", b"zset", b"hash")
+_DUMPED_KEYS: Final = 64  # at first
+_DUMPED_BYTES: Final = 8 << 20
 _EVENTS: Final = b"__keyevent@"
 _PATTERN: Final = "__keyevent@*__:*"
 Changed = dict[tuple[int, bytes], None]  # database and key, in the order of the changes
@@ -47,6 +50,7 @@ class Source:
         self._only = database_in_url(url) if path else None
         self._clients: dict[int, Client] = {}
         self._has_expiretime = True
+        self._dumped_keys = _DUMPED_KEYS
         self.run_id = self._fact("server", "run_id")
 
     def _connect(self) -> Client:
@@ -101,14 +105,34 @@ class Source:
             if cursor == b"0":
                 return
 
-    def dump(self, database: int, keys: Sequence[bytes]) -> list[Dumped]:
-        """The keys as they are now."""
+    def functions(self) -> int:
+        """How many libraries of functions it has; 0 if it does not say."""
+        try:
+            libraries = self.client(self._only or 0).call("FUNCTION", "LIST")
+        except Refused:  # they came with Redis 7.0
+            return 0
+        return len(libraries) if isinstance(libraries, list) else 0
+
+    def dump(self, database: int, keys: Sequence[bytes]) -> Iterator[list[Dumped]]:
+        """The keys as they are now: fewer at a time, the larger they are."""
+        start = 0
+        while start < len(keys):
+            dumped = self._dump(database, keys[start : start + self._dumped_keys])
+            yield dumped
+            start += self._dumped_keys
+            size_bytes = sum([len(each.payload) for each in dumped])
+            if size_bytes > _DUMPED_BYTES:
+                self._dumped_keys = max(1, self._dumped_keys // 2)
+            elif size_bytes < _DUMPED_BYTES // 4:
+                self._dumped_keys = min(PAGE_KEYS, 2 * self._dumped_keys)
+
+    def _dump(self, database: int, keys: Sequence[bytes]) -> list[Dumped]:
         client = self.client(database)
         expiry = "PEXPIRETIME" if self._has_expiretime else "PTTL"
         replies = client.pipeline([each for key in keys for each in ((expiry, key), ("TYPE", key), ("DUMP", key))])
         if self._has_expiretime and any(_is_unknown(reply) for reply in replies[::3]):
             self._has_expiretime = False  # it came with Redis 7.0
-            return self.dump(database, keys)
+            return self._dump(database, keys)
         now_ms = 0 if self._has_expiretime else int(time.time() * 1000)
         return [_dumped(key, now_ms, *replies[3 * n : 3 * n + 3]) for n, key in enumerate(keys)]
 
@@ -163,7 +187,7 @@ class Notifications:
             match message:
                 case [b"pmessage", _, bytes() as channel, bytes() as key] if channel.startswith(_EVENTS):
                     database = int(channel[len(_EVENTS) : channel.index(b"__", len(_EVENTS))])
-                    if self._only in (None, database):
+                    if self._only in (None, database) and database < DATABASES:
                         changed.pop((database, key), None)
                         changed[database, key] = None
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from protocol.peer_versions import XREADS
+from server.core.waiting import order
 from server.core.waiting.blocked import REVIEWED_PER_TURN, Blocked
 from server.core.waiting.deliveries import Deliveries
+from server.core.waiting.order import AHEAD_MS
 from server.core.work.timers import CALLS_PER_TURN
 from tests.sim.clients import Client, Operation
 from tests.sim.queues import run
@@ -110,6 +112,58 @@ def test_first_come_first_served(world: World, home: int) -> None:
     world.run(50)
     assert [operation.reply for operation in waiting] == [[key, b"a"], [key, b"b"], [key, b"c"], None, None]
     assert world.ask(world.hosts[1], "LLEN", key).reply == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("command", ["BLPOP {k} 0", "BLMOVE {k} to LEFT LEFT 0"])
+def test_clients_of_all_nodes_are_served_in_their_order(seed: int, command: str) -> None:
+    """Elements come faster than attempts, so attempts of several called clients are under way at a time."""
+    world = World(seed, 3)
+    world.start()
+    world.run(200)
+    key = world.key_of(world.hosts[0])
+    words = command.format(k=key.decode()).split()
+    waiting = []
+    for number in range(12):
+        waiting.append(_send(world.client(world.hosts[number % 3]), *words))
+        world.run(50)
+    pusher = world.client(world.hosts[0])
+    pusher.send(*[encode(["RPUSH", key, f"{number}"]) for number in range(12)])
+    world.run(3000)
+    items = [b"%d" % number for number in range(12)]
+    assert [operation.reply if "MOVE" in command else operation.reply[1] for operation in waiting] == items
+
+
+@pytest.mark.parametrize("command", ["BLPOP {k} 0", "BLMOVE {k} to LEFT LEFT 0"])
+def test_who_comes_later_does_not_get_what_a_woken_client_is_about_to_take(world: World, command: str) -> None:
+    key = world.key_of(world.hosts[0])
+    words = command.format(k=key.decode()).split()
+    first = _send(world.client(world.hosts[2]), *words)
+    world.run(100)
+    here = world.client(world.hosts[0])
+    _, second = here.send(encode(["RPUSH", key, "a"]), encode(words))
+    world.run(500)
+    assert first.answered and not second.answered
+    world.ask(world.hosts[1], "RPUSH", key, "b")
+    world.run(200)
+    assert second.answered
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("ahead_ms", [AHEAD_MS, 5000])
+def test_a_frozen_client_is_waited_for_a_moment_only(
+    world: World, ahead_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "AHEAD_MS", ahead_ms)
+    key = world.key_of(world.hosts[0])
+    frozen = _send(world.client(world.hosts[2]), "BLPOP", key, "0")
+    world.run(100)
+    second = _send(world.client(world.hosts[1]), "BLPOP", key, "0")
+    world.run(100)
+    world.hosts[2].freeze()
+    _send(world.client(world.hosts[0]), "RPUSH", key, "a", "b")
+    world.run(2 * AHEAD_MS)
+    assert not frozen.answered and second.answered == (ahead_ms == AHEAD_MS)
 
 
 @pytest.mark.parametrize("gone", ["kill", "freeze", "stop"])

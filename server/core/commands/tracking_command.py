@@ -27,6 +27,8 @@ def _tracking(services: Services, sink: Sink, number: int, args: list[bytes]) ->
     if mode == b"on":
         _check(session.tracker, tracker)
         _check_members(services)
+        if tracker.broadcasts and not tracker.prefixes:
+            tracker.prefixes = {b"": None}  # all keys
         if session.tracker is not None:
             tracker.prefixes = session.tracker.prefixes | tracker.prefixes
             tracker.reads, tracker.reading = session.tracker.reads, session.tracker.reading

@@ -81,7 +81,7 @@ class Tracking:
         """Begins to track for a client, or changes how it tracks."""
         if not self.clients:
             self._routes = self._state.routes
-        for prefix in tracker.prefixes or ([b""] if tracker.broadcasts else []):
+        for prefix in tracker.prefixes:
             self.prefixes.setdefault(prefix, {})[session] = None
         former = self.clients.get(session)
         self._noloop_clients += (tracker.own_changes is not None) - (
@@ -98,7 +98,7 @@ class Tracking:
             return
         self._noloop_clients -= tracker.own_changes is not None
         session.tracker = session.origin = None
-        for prefix in (b"", *tracker.prefixes):  # it may have begun without a prefix
+        for prefix in tracker.prefixes:
             sessions = self.prefixes.get(prefix)
             if sessions is not None:
                 sessions.pop(session, None)

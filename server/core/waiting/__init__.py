@@ -9,6 +9,7 @@ between.
     blocked.py      at the home: the clients that wait, and their attempts
     rows.py         at the coordinator: the queues. When a turn has changed a key with rows, as many clients are woken as
                     the key has elements, in the order in which they came: their homes are told (WAKE) and try again
+    order.py        at the coordinator: lets attempts run in the order in which their clients came
     deliveries.py   elements that were popped and have not reached their client: they are put back if they never do
     receiving.py    the messages between home and coordinator
 

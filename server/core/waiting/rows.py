@@ -99,12 +99,17 @@ class Queue:
         return not self.waiting and not self.called
 
 
+def _nobody(queue: Queue) -> None:
+    """Nobody hears it."""
+
+
 class WaitingRows:
     """All rows of this node. `woken` gets those of its own clients."""
 
     def __init__(self, state: State, woken: Woken) -> None:
         self.queues: dict[bytes, dict[int, Queue]] = {}  # storage key -> type -> queue
         self.count = 0
+        self.freed: Callable[[Queue], None] = _nobody  # who hears that a client of a queue is not called any more
         self._state = state
         self._woken = woken
         self._by_client: dict[str, dict[int, list[Row]]] = {}  # home -> number -> its rows
@@ -112,6 +117,24 @@ class WaitingRows:
         self._again: dict[bytes, None] = {}  # keys to look at, whether changed or not
         self._postponed: dict[bytes, None] = {}  # keys with elements, and rows only of homes that cannot be reached
         self._places = 0
+
+    def queue_of(self, storage_key: bytes, key_type: int) -> Queue | None:
+        """The rows of a key, if it has any."""
+        queues = self.queues.get(storage_key)
+        return queues.get(key_type) if queues is not None else None
+
+    def next_place(self) -> int:
+        """A place behind all rows that there are now."""
+        self._places += 1
+        return self._places
+
+    def reachable(self, queue: Queue) -> int:
+        """How many rows wait that are not called, of homes that can be reached."""
+        return sum([len(rows) for node, rows in queue.waiting.items() if self._is_usable(node)])
+
+    def look_again(self, storage_key: bytes) -> None:
+        """The end of the turn looks at a key, though it may not have been changed."""
+        self._again[storage_key] = None
 
     def enter(self, node: str, number: int, key: bytes, storage_key: bytes, key_type: int) -> None:
         """A client's attempt has found nothing: it waits. If it has a row, that goes back to its place."""
@@ -132,8 +155,7 @@ class WaitingRows:
                 f"{self._state.member.name}"
             )
         self.count += 1
-        self._places += 1
-        row = Row(queue, node, number, self._places)
+        row = Row(queue, node, number, self.next_place())
         queue.wait(row)
         self._by_client.setdefault(node, {}).setdefault(number, []).append(row)
 
@@ -145,7 +167,8 @@ class WaitingRows:
             queue = row.queue
             if row.called_ms >= 0:
                 del self._called[row]
-                self._again[queue.storage_key] = None  # the element may be another one's
+                self.look_again(queue.storage_key)  # the element may be another one's
+                self.freed(queue)
             queue.remove(row)
             self.count -= 1
             self._drop_if_empty(queue)
@@ -169,10 +192,10 @@ class WaitingRows:
         del row.queue.called[row.node, row.number]
         row.called_ms = -1
         if row.queue.key_type == STREAM:
-            self._places += 1
-            row.place = self._places
+            row.place = self.next_place()
         row.queue.wait(row)
-        self._again[row.queue.storage_key] = None
+        self.look_again(row.queue.storage_key)
+        self.freed(row.queue)
 
     def wake_changed(self, writes: Mapping[bytes, object]) -> None:
         """At the end of a turn that has written these keys: wakes clients of the keys that have elements for them."""
@@ -230,6 +253,5 @@ class WaitingRows:
             row = next(iter(self._called))
             if row.called_ms + CALL_MS > now_ms:
                 return
-            self._places += 1
-            row.place = self._places
+            row.place = self.next_place()
             self._bring_back(row)

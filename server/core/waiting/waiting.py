@@ -6,6 +6,7 @@ from server.core.base.state import State
 from server.core.requests.relays import Relays
 from server.core.waiting.blocked import Blocked
 from server.core.waiting.deliveries import Deliveries
+from server.core.waiting.order import Order
 from server.core.waiting.rows import WaitingRows
 from server.core.work.timers import Timers
 
@@ -18,6 +19,7 @@ class Waiting:
         self.deliveries = Deliveries(state, relays, timers)
         self.blocked = Blocked(state, relays, timers, self.deliveries)
         self.rows = WaitingRows(state, lambda number, key: self.blocked.woken(number, key, state.id))
+        self.order = Order(state, self.rows, timers)
 
     def end_turn(self) -> None:
         """Tells who waits that there is something, and tells coordinators who waits no more."""

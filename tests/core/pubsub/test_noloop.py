@@ -83,7 +83,7 @@ def test_a_client_that_starts_or_stops_to_track_does_not_look_at_the_others(node
 
 
 def test_noloop_counts_a_client_that_says_it_again_once(node: Node) -> None:
-    client = _tracking(node, "BCAST", "NOLOOP")
+    client = _tracking(node, "BCAST", "PREFIX d", "NOLOOP")
     client.raw("CLIENT TRACKING ON BCAST PREFIX a NOLOOP")
     assert node.state.records.replaced is not None
     client.raw("CLIENT TRACKING ON BCAST PREFIX b")

@@ -105,7 +105,7 @@ def _try(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
     if is_reader:
         steps = _read(services, attempt, leaves_row=coordinator is None)
     else:
-        steps = (_move if attempt.name == _MOVE else _pop)(services, sink, number, attempt)
+        steps = _in_order(services, sink, number, attempt)
     services.run_steps(steps, sink, number)
 
 
@@ -119,6 +119,16 @@ def _nothing(services: Services, attempt: _Attempt, key_type: int) -> bytes:
     """Leaves a row for the client."""
     services.waiting.rows.enter(attempt.home, attempt.number, attempt.key, storage_key_of(attempt.key), key_type)
     return resp.array([bulk(services.state.id.encode())])
+
+
+def _in_order(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Steps:
+    """Moves or pops when it is the client's turn (waiting/order.py)."""
+    key_type = LIST if attempt.name == _MOVE else OPERATIONS[attempt.name].key_type
+    storage_key = storage_key_of(attempt.key)
+    passed = yield from services.waiting.order.passed(attempt.home, attempt.number, storage_key, key_type)
+    if passed is None:
+        return _nothing(services, attempt, key_type)
+    return (yield from (_move if attempt.name == _MOVE else _pop)(services, sink, number, attempt))
 
 
 def _move(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Steps:

@@ -1,0 +1,190 @@
+"""The parts of dyn import: how fast keys are written, and which values are found to differ, between two redis-servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dynamo_cli.addresses import Address
+from dynamo_cli.client import Client
+from dynamo_cli.moving import comparison, sender, source
+from dynamo_cli.moving.comparison import differing
+from dynamo_cli.moving.sender import BATCH_KEYS, Sender, write_of
+from dynamo_cli.moving.source import Source
+from tests.wire.cluster import dyn
+from tests.wire.differential.servers import redis_server, redis_version
+
+
+class Time:
+    """A clock that only sleeping moves. It stands for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, pause_s: float) -> None:
+        self.now_s += pause_s
+
+
+class Accepting:
+    """A node that accepts whatever comes, and notes when how much of it came."""
+
+    def __init__(self, clock: Time) -> None:
+        self._clock = clock
+        self.came: list[tuple[float, int]] = []
+
+    def of_database(self, database: int) -> Accepting:
+        return self
+
+    def connect(self) -> Accepting:
+        return self
+
+    def call(self, *words: Any) -> bytes:
+        return b"PONG"
+
+    def pipeline(self, commands: Sequence[Any]) -> list[bytes]:
+        self.came.append((self._clock.now_s, len(commands)))
+        return [b"OK"] * len(commands)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    clock = Time()
+    monkeypatch.setattr(sender, "time", clock)
+    return clock
+
+
+def _sent(clock: Time, rate: int, count: int, pause_at: int = -1, pause_s: float = 0.0) -> list[tuple[float, int]]:
+    node: Any = Accepting(clock)
+    sending = Sender(node, rate)
+    for number in range(count):
+        if number == pause_at:
+            clock.sleep(pause_s)
+        sending.add(write_of(0, b"key %d" % number, b"", b"v", 0))
+    sending.flush()
+    assert sending.sent == count
+    return node.came
+
+
+@pytest.mark.parametrize("rate", [5, 100, 3000, 100_000])
+@pytest.mark.parametrize("pause_s", [0.0, 60.0])
+def test_no_second_has_more_keys_than_the_rate(clock: Time, rate: int, pause_s: float) -> None:
+    """Also after a pause: a server that was slow, a checksum that took long, nothing to follow for an hour."""
+    count = min(4 * rate, 6000)
+    came = _sent(clock, rate, count, count // 2, pause_s)
+    for start_s, _ in came:
+        keys = sum(keys for at_s, keys in came if start_s <= at_s < start_s + 1 - 1e-6)
+        assert keys <= rate + BATCH_KEYS * (rate > 10 * BATCH_KEYS)
+    assert came[-1][0] - came[0][0] <= count / rate + pause_s
+
+
+def test_without_a_rate_batches_are_as_large_as_may_be(clock: Time) -> None:
+    assert _sent(clock, 0, 2 * BATCH_KEYS + 1) == [(1000.0, BATCH_KEYS), (1000.0, BATCH_KEYS), (1000.0, 1)]
+
+
+# --- between two servers
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    if redis_version() != "7.0":
+        pytest.skip("redis-server 7.0 is not installed")
+    with redis_server(tmp_path_factory.mktemp("one")) as one, redis_server(tmp_path_factory.mktemp("other")) as other:
+        yield one, other
+
+
+@pytest.fixture
+def clients(ports: tuple[int, int]) -> Iterator[tuple[Client, Client]]:
+    for port in ports:
+        redis.Redis(port=port).flushall()
+    with Client(Address("127.0.0.1", ports[0])) as one, Client(Address("127.0.0.1", ports[1])) as other:
+        yield one, other
+
+
+def _fill(port: int) -> None:
+    client = redis.Redis(port=port)
+    client.set("string", bytes(range(256)) * 10_000)
+    client.rpush("list", *range(5000))
+    client.sadd("set", *range(5000))
+    client.hset("hash", mapping={f"f{number}": number for number in range(5000)})
+    client.zadd("zset", {f"m{number}": number / 7 for number in range(5000)})
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("string", ["SETRANGE", "string", "2000000", "x"]),
+        ("list", ["LSET", "list", "4999", "other"]),
+        ("set", ["SMOVE", "set", "other", "77"]),
+        ("hash", ["HSET", "hash", "f4321", "other"]),
+        ("zset", ["ZADD", "zset", "14.25", "m100"]),
+    ],
+)
+def test_one_item_of_a_large_value_makes_it_differ(
+    ports: tuple[int, int], clients: tuple[Client, Client], key: str, change: list[str]
+) -> None:
+    for port in ports:
+        _fill(port)
+    keys = [b"string", b"list", b"set", b"hash", b"zset"]
+    assert differing(*clients, keys) == []
+    changed = redis.Redis(port=ports[1])
+    changed.execute_command(*change)
+    if key == "set":
+        changed.sadd("set", "another")  # so that the numbers of members are the same
+    assert differing(*clients, keys) == [key.encode()]
+
+
+def test_a_key_that_ends_between_the_two_readings_is_no_difference(
+    ports: tuple[int, int], clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (redis.Redis(port=port) for port in ports)
+    for client in (one, other):
+        client.mset({"stays": "v", "ends": "v"})
+    outlines = comparison._outlines
+
+    def ending(client: Client, keys: Sequence[bytes]) -> list[tuple[bytes, int, int]]:
+        found = outlines(client, keys)
+        one.delete("ends")
+        other.delete("ends")
+        return found
+
+    monkeypatch.setattr(comparison, "_outlines", ending)
+    assert differing(*clients, [b"stays", b"ends"]) == []
+
+
+def test_large_keys_are_fetched_few_at_a_time(ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    client = redis.Redis(port=ports[0])
+    client.flushall()
+    client.mset({f"large {number}": bytes([number]) * 100_000 for number in range(60)})
+    client.mset({f"small {number}": "v" for number in range(3000)})
+    client.config_set("rdbcompression", "no")
+    monkeypatch.setattr(source, "_DUMPED_BYTES", 1 << 20)
+    large = [b"large %d" % number for number in range(60)]
+    small = [b"small %d" % number for number in range(3000)]
+    reading = Source(f"redis://127.0.0.1:{ports[0]}", 5.0)
+    pages = list(reading.dump(0, [*large, *large, *small]))
+    reading.close()
+    assert [each.key for page in pages for each in page] == [*large, *large, *small]
+    assert sum(len(each.payload) for each in pages[4]) <= 1 << 20
+    assert max(len(page) for page in pages) == source.PAGE_KEYS
+
+
+def test_what_a_cluster_has_no_place_for_is_left_out_and_counted(tmp_path: Path, ports: tuple[int, int]) -> None:
+    with redis_server(tmp_path / "many", "--databases", "20") as port:
+        first, last = redis.Redis(port=port), redis.Redis(port=port, db=18)
+        first.set("a", 1)
+        last.mset({"b": 1, "c": 2})
+        first.function_load("#!lua name=library\nredis.register_function('f', function() return 1 end)")
+        words = ["import", f"redis://127.0.0.1:{port}", "--json"]
+        done = dyn(*words, port=ports[1], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["keys"], told["different"]) == (1, 0)
+    assert told["left_out"] == {"database 18": 2, "function libraries": 1}
