@@ -6,9 +6,10 @@ decide by what its keys hold wait for it (base/holds.py).
 
 Once a script has run for BUSY_MS, or for a request's timeout if that is less, those that wait for its keys hear BUSY, as
 clients of Redis do then. It is ended by SCRIPT KILL or FUNCTION KILL at any time, unless it has written something that
-stays; and once it has run for `script_ms_max`. What it waits for commands while it holds no keys does not count: a script
-over several slots may have thousands of them, each with a quorum of its own. Time is looked at each BEAT_MS. Each such beat
-resumes the steps of the script, too, so that a node that has relayed it hears that it still runs (requests/relays.py).
+stays, or is being stored; and once it has run for `script_ms_max`. What it waits for commands while it holds no keys does
+not count: a script over several slots may have thousands of them, each with a quorum of its own. Time is looked at each
+BEAT_MS. Each such beat resumes the steps of the script, too, so that a node that has relayed it hears that it still runs
+(requests/relays.py).
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class LongScript:
         self.is_refused = False  # it has waited too long
         self.waited_ms = 0  # for its commands, while it held no keys: this does not count
         self.has_written = False  # something that stays if the script is stopped
+        self.is_over = False  # the last run has ended, and what it wrote to keys of one slot is being stored
         self.held: list[bytes] = []  # storage keys that its step holds
         self._workers = workers
         self._worker: Worker | None = None
@@ -79,6 +81,7 @@ class LongScript:
         """Begins a run."""
         assert self._worker is not None, "it has one"
         self._halt()
+        self.is_over = False
         self._number += 1
         if self._end is not None:
             self._events.append(self._end)
@@ -207,7 +210,7 @@ class ScriptWorkers:
         for script in list(self.running):
             if bool(script.program.function) != functions:
                 found = b"other"
-            elif script.has_written:
+            elif script.has_written or script.is_over:
                 found = b"unkillable"
             else:
                 script.stop(KILLED)
