@@ -33,6 +33,7 @@ BUSY_MS: Final = 5000  # Redis' busy-reply-threshold
 BEAT_MS: Final = 100
 INSTRUCTIONS_PER_MS: Final = 50_000
 KILLED: Final = "killed"  # why a script was stopped, besides those of engine.py
+SHUTDOWN: Final = "shutdown"
 _BUSY: Final = "BUSY Redis is busy running a script. You can only call %s KILL or SHUTDOWN NOSAVE."
 TOO_MANY: Final = (
     f"BUSY this node runs {WORKERS_MAX} long scripts, and others wait: try it again, or end them by SCRIPT KILL"
@@ -66,6 +67,11 @@ class LongScript:
         self._events: deque[Event] = deque()
         self._procedure: Procedure | None = None  # waits for an event
         self._end: End | None = None  # how the script was stopped
+
+    @property
+    def may_end(self) -> bool:
+        """Whether nothing stays of what it has written, if it is stopped now."""
+        return not (self.has_written or self.is_over)
 
     @property
     def has_worker(self) -> bool:
@@ -210,10 +216,20 @@ class ScriptWorkers:
         for script in list(self.running):
             if bool(script.program.function) != functions:
                 found = b"other"
-            elif script.has_written or script.is_over:
+            elif not script.may_end:
                 found = b"unkillable"
             else:
                 script.stop(KILLED)
                 found = b"killed"
             outcome = max(outcome, found, key=KILL_OUTCOMES.index)
         return outcome
+
+    def end_all(self) -> None:
+        """The node is about to stop: refuses the scripts that wait, and ends those that run, unless they have written what
+        stays."""
+        for script in list(self._waiting):
+            script.is_refused = True
+            script.beat()
+        for script in list(self.running):
+            if script.may_end:
+                script.stop(SHUTDOWN)
