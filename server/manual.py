@@ -120,7 +120,8 @@ Once it has run for 5 s, or for
 .B request_timeout_ms
 if that is less, they are answered BUSY, as in Redis. Reads see what was stored before. A plain write (SET) does not wait:
 the script begins anew, and is answered BUSY after five times. SCRIPT KILL and FUNCTION KILL end what runs in threads of all
-nodes that can be reached, at any time, unless it has written over several slots (UNKILLABLE). A script that has run for
+nodes that can be reached, at any time, unless it has written over several slots, or has ended and is being stored
+(UNKILLABLE). A script that has run for
 .B script_ms_max
 is stopped with an error; in Redis it runs until it is killed. (Over several slots the time of its commands does not count.)
 So is one that needs more than

@@ -14,17 +14,23 @@ _WRITING: Final = frozenset(("update", "insert", "delete"))
 class Patterns:
     """Patterns one of which a key must match.
 
-    Those of the form `prefix*`, the usual ones, need no regular expression.
+    Those of the form `prefix*`, the usual ones, need no regular expression. The first of these is compared outside of the
+    loop over the others: most users have one pattern.
     """
 
     def __init__(self, patterns: list[bytes]) -> None:
         self.patterns = patterns
-        self.prefixes: list[bytes] = [each[:-1] for each in patterns if _is_prefix(each)]
+        prefixes = [each[:-1] for each in patterns if _is_prefix(each)]
+        self._has_prefix = bool(prefixes)
+        self._prefix = prefixes[0] if prefixes else b""
+        self._further = prefixes[1:]
         self._globs = [Glob(each) for each in patterns if not _is_prefix(each)]
 
     def match(self, key: bytes) -> bool:
         """HOT. Whether a key matches one of them."""
-        for prefix in self.prefixes:
+        if self._has_prefix and key.startswith(self._prefix):
+            return True
+        for prefix in self._further:
             if key.startswith(prefix):
                 return True
         return bool(self._globs) and any(glob.matches(key) for glob in self._globs)

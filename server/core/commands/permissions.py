@@ -208,6 +208,8 @@ class Restricted(Access):
         self._report = report
         self._usual: dict[bytes, CommandSpec] = {}
         self._permits: dict[bytes, Permit] = {}  # of commands that were called, by their names in usual spellings
+        self._name = b""  # of the last call; most calls of a pipeline have the name of the one before
+        self._permit = Permit()  # for calls of that name
         for spec in every_command():
             if spec.usual_count > 0:
                 self._enter(spec)
@@ -227,11 +229,14 @@ class Restricted(Access):
             spec = replace(spec, allowed_keys=Patterns(patterns))
         self._usual[spec.name.encode()] = self._usual[spec.name.upper().encode()] = spec
 
-    def _permit_of(self, name: bytes) -> Permit | None:
-        """The permit for a command by its name in a usual spelling, which is kept from now on; None in other spellings."""
+    def _permit_of(self, name: bytes) -> Permit:
+        """The permit for a command by its name. In a usual spelling it is kept from now on; in others it covers no call."""
+        kept = self._permits.get(name)
+        if kept is not None:
+            return kept
         spec = commands_by_name().get(name)
         if spec is None:
-            return None
+            return Permit()
         able = [each for each in self._rights if each.always_allows(spec)]
         if spec.subcommands or spec.name in _SORTS:
             permit = Permit()
@@ -249,10 +254,11 @@ class Restricted(Access):
 
     def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
         """HOT. The error for a call of a known command with the right number of arguments; None if it is permitted."""
-        permit = self._permits.get(args[0])
-        if permit is None:
-            permit = self._permit_of(args[0])
-        return None if permit is not None and permit.covers(args) else self._refusal(session, args)
+        name = args[0]
+        if name != self._name:
+            self._permit = self._permit_of(name)
+            self._name = name
+        return None if self._permit.covers(args) else self._refusal(session, args)
 
     def _refusal(self, session: Session, args: list[bytes]) -> bytes | None:
         """As `refusal`, by the whole check."""

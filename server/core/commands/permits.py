@@ -4,7 +4,8 @@ Theory. The whole check of a call (permissions.py) tries the selectors in turn, 
 for the error. That costs some 26,000 instructions of the processor, half of an INCR or SET NX in a pipeline. But nearly
 every call is permitted, and nobody asks by which selector. So each command of a user has a permit, which knows where the
 keys of the command stand, and the patterns that they must match. If a permit covers a call, the user may make it. If not,
-the whole check decides.
+the whole check decides. The permit of the last call is at hand for the next one: most calls of a pipeline have the same
+name. Rules never change under a permit: a user whose rules change gets other permits (services/users.py).
 
 A permit may therefore be narrower than the rules, and must never be wider: it covers a call only if one selector allows the
 command with any arguments and allows all keys or the channel of the call. What a permit leaves to the whole check: first
@@ -42,30 +43,28 @@ class OneKey(Permit):
 
     def __init__(self, place: int, selectors: list[Patterns]) -> None:
         self._place: i64 = place
-        self._prefixes = [prefix for patterns in selectors for prefix in patterns.prefixes]
-        self._selectors = selectors
+        self._patterns = _any_of(selectors)
 
     def covers(self, args: list[bytes]) -> bool:
         """HOT. Whether some selector allows the key."""
-        key = args[self._place]
-        for prefix in self._prefixes:
-            if key.startswith(prefix):
-                return True
-        return any(patterns.match(key) for patterns in self._selectors)
+        return self._patterns.match(args[self._place])
 
 
 class KeyRun(Permit):
     """The permit for a command whose keys are a range, as those of MGET and MSET."""
 
     def __init__(self, spec: KeySpec, selectors: list[Patterns]) -> None:
-        self._first, self._last, self._step = spec.start, spec.last, spec.step
+        self._first: i64 = spec.start
+        self._last: i64 = spec.last
+        self._step: i64 = spec.step
         self._selectors = selectors
 
     def covers(self, args: list[bytes]) -> bool:
         """HOT. Whether some selector allows all keys."""
-        first, step = self._first, self._step
-        last = first + self._last if self._last >= 0 else len(args) + self._last
-        if not first <= last < len(args):
+        first, last, step = self._first, self._last, self._step
+        count: i64 = len(args)
+        last += first if last >= 0 else count
+        if not first <= last < count:
             return False
         for patterns in self._selectors:
             place = first
@@ -84,15 +83,15 @@ class KeyByOptions(Permit):
     """
 
     def __init__(self, spec: KeySpec, access_of: Callable[[Sequence[bytes]], str], selectors: list[KeyRights]) -> None:
-        self._place = spec.start
+        self._place: i64 = spec.start
         self._access_of = access_of
         self._selectors = selectors
-        self._for_all_options = [each.patterns_of(spec.access) for each in selectors]
+        self._for_all_options = _any_of([each.patterns_of(spec.access) for each in selectors])
 
     def covers(self, args: list[bytes]) -> bool:
         """HOT. Whether some selector allows this use of the key."""
         key = args[self._place]
-        if any(patterns.match(key) for patterns in self._for_all_options):
+        if self._for_all_options.match(key):
             return True
         access = self._access_of(args)
         return any(rights.patterns_of(access).match(key) for rights in self._selectors)
@@ -112,6 +111,11 @@ class SeveralSpecs(Permit):
             if all(rights.patterns_of(access).match(args[place]) for access, places in found for place in places):
                 return True
         return False
+
+
+def _any_of(selectors: list[Patterns]) -> Patterns:
+    """The patterns of all selectors: for one key it does not matter which selector allows it."""
+    return Patterns([pattern for patterns in selectors for pattern in patterns.patterns])
 
 
 def key_permit(specs: list[KeySpec], selectors: list[KeyRights]) -> Permit:

@@ -20,7 +20,9 @@ replies. It is asked again and again. If the questions end, because the node tha
 clients again.
 
 Clients in blocking commands have nothing to finish: their connections are closed at once, or with the others if such a
-command begins later. Nor has WAIT. Elements on their way to clients are waited for (waiting/deliveries.py).
+command begins later. Nor has WAIT. Scripts that run in threads are stopped at once, unless they have written what stays:
+they may take longer than the process has, and then nobody would know what became of them. Elements on their way to clients
+are waited for (waiting/deliveries.py).
 
 Whether anything is in flight is judged at the end of a turn: between two steps of a command nothing may seem to be. A
 command that pauses between two slices, or asks other nodes, has no request in flight, so commands of several steps are
@@ -53,13 +55,15 @@ class Shutdown:
         background: Background,
         deliveries: Deliveries,
         close_blocked: Callable[[], None],
+        end_scripts: Callable[[], None],
     ) -> None:
-        """`close_blocked` closes the connections of clients in blocking commands."""
+        """`close_blocked` closes the connections of clients in blocking commands; `end_scripts` stops long scripts."""
         self._state = state
         self._questions = questions
         self._background = background
         self._deliveries = deliveries
         self._close_blocked = close_blocked
+        self._end_scripts = end_scripts
         self.over = False  # the process may end
         self._is_announced = False  # the peers have answered GOING: none relays anything to this node any more
         self._idle = False  # and all that they had relayed is done
@@ -70,6 +74,7 @@ class Shutdown:
         """Begins the shutdown. The shell has stopped to admit commands; `over` says when the process may end."""
         self._deliveries.stop()
         self._close_blocked()
+        self._end_scripts()
         self._background.run_to_end("shutdown", self._steps)
 
     def note_end_of_turn(self) -> None:

@@ -143,7 +143,8 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     duplicates, rollback = DuplicateDetector(state), RollbackDetector(state)
     transfers = Transfers(state, questions, background, membership)
     filling = Filling(state, questions, background, membership)
-    shutdown = Shutdown(state, questions, background, waiting.deliveries, clients.close_blocked)
+    end_scripts = scripts.workers.end_all
+    shutdown = Shutdown(state, questions, background, waiting.deliveries, clients.close_blocked, end_scripts)
     tasks = RepairTasks(state, questions, background, (transfers.tasks, filling.tasks))
     layout_listeners += [filling.review, hint_replay.review, shutdown.serve, tracking.invalidate_all]
     return Services(

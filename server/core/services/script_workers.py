@@ -6,9 +6,10 @@ decide by what its keys hold wait for it (base/holds.py).
 
 Once a script has run for BUSY_MS, or for a request's timeout if that is less, those that wait for its keys hear BUSY, as
 clients of Redis do then. It is ended by SCRIPT KILL or FUNCTION KILL at any time, unless it has written something that
-stays; and once it has run for `script_ms_max`. What it waits for commands while it holds no keys does not count: a script
-over several slots may have thousands of them, each with a quorum of its own. Time is looked at each BEAT_MS. Each such beat
-resumes the steps of the script, too, so that a node that has relayed it hears that it still runs (requests/relays.py).
+stays, or is being stored; and once it has run for `script_ms_max`. What it waits for commands while it holds no keys does
+not count: a script over several slots may have thousands of them, each with a quorum of its own. Time is looked at each
+BEAT_MS. Each such beat resumes the steps of the script, too, so that a node that has relayed it hears that it still runs
+(requests/relays.py).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ BUSY_MS: Final = 5000  # Redis' busy-reply-threshold
 BEAT_MS: Final = 100
 INSTRUCTIONS_PER_MS: Final = 50_000
 KILLED: Final = "killed"  # why a script was stopped, besides those of engine.py
+SHUTDOWN: Final = "shutdown"
 _BUSY: Final = "BUSY Redis is busy running a script. You can only call %s KILL or SHUTDOWN NOSAVE."
 TOO_MANY: Final = (
     f"BUSY this node runs {WORKERS_MAX} long scripts, and others wait: try it again, or end them by SCRIPT KILL"
@@ -56,6 +58,7 @@ class LongScript:
         self.is_refused = False  # it has waited too long
         self.waited_ms = 0  # for its commands, while it held no keys: this does not count
         self.has_written = False  # something that stays if the script is stopped
+        self.is_over = False  # the last run has ended, and what it wrote to keys of one slot is being stored
         self.held: list[bytes] = []  # storage keys that its step holds
         self._workers = workers
         self._worker: Worker | None = None
@@ -64,6 +67,11 @@ class LongScript:
         self._events: deque[Event] = deque()
         self._procedure: Procedure | None = None  # waits for an event
         self._end: End | None = None  # how the script was stopped
+
+    @property
+    def may_end(self) -> bool:
+        """Whether nothing stays of what it has written, if it is stopped now."""
+        return not (self.has_written or self.is_over)
 
     @property
     def has_worker(self) -> bool:
@@ -79,6 +87,7 @@ class LongScript:
         """Begins a run."""
         assert self._worker is not None, "it has one"
         self._halt()
+        self.is_over = False
         self._number += 1
         if self._end is not None:
             self._events.append(self._end)
@@ -207,10 +216,20 @@ class ScriptWorkers:
         for script in list(self.running):
             if bool(script.program.function) != functions:
                 found = b"other"
-            elif script.has_written:
+            elif not script.may_end:
                 found = b"unkillable"
             else:
                 script.stop(KILLED)
                 found = b"killed"
             outcome = max(outcome, found, key=KILL_OUTCOMES.index)
         return outcome
+
+    def end_all(self) -> None:
+        """The node is about to stop: refuses the scripts that wait, and ends those that run, unless they have written what
+        stays."""
+        for script in list(self._waiting):
+            script.is_refused = True
+            script.beat()
+        for script in list(self.running):
+            if script.may_end:
+                script.stop(SHUTDOWN)

@@ -11,8 +11,12 @@ import pytest
 from server.core.base.sinks import Session
 from server.core.base.statistics import Statistics
 from server.core.commands import permissions
+from server.core.commands.glob import Glob
+from server.core.commands.key_patterns import Patterns
 from server.core.commands.permissions import Restricted, denied, hidden_read, kind_of_name
 from server.core.commands.permits import Permit
+from server.core.commands.registry import every_command
+from server.core.commands.spec import CommandSpec
 from server.core.commands.table import find_command
 from server.core.users.rules import RuleError, User, changed
 
@@ -36,6 +40,11 @@ RULES = (
     "+@read", "+@write", "-set", "+set", "-get", "+mset", "-@dangerous", "+select|0", "+eval", "-eval", "&ch:*", "&*",
     "resetchannels", "+publish", "+subscribe", "(~b:* +@all)", "(%R~a:* +@read)", "(%W~b:* +set)", "(~* +get)",
     "(+publish &ch:1)",
+)  # fmt: skip
+# Words of random calls: keys that rules allow and others, and options with which keys stand elsewhere.
+WORDS = (
+    *b"a:1 b:1 c:1 a: b:22".split() * 3, *b"0 1 2 3 -1 x * b:* ch:1 ch:* STREAMS COUNT LEFT NX EX SET KEEPTTL u8".split(),
+    *b"STORE store STOREDIST BY GET get ALPHA LIMIT".split(),
 )  # fmt: skip
 
 
@@ -88,6 +97,55 @@ def test_no_permit_covers_a_call_that_the_whole_check_refuses() -> None:
             assert (restricted.refusal(session, args) is None) is expected, (args, restricted._rights)
             allowed += expected
     assert 2000 < allowed < 8000, "both happen"
+
+
+def _random_call(rng: random.Random, spec: CommandSpec) -> list[bytes]:
+    """A call of a command, or of a container with some first argument, with about as many words as it takes."""
+    name, count = spec.name.encode(), abs(spec.arity) + (rng.choice((0, 0, 1, 1, 2, 3, 4, 6)) if spec.arity < 0 else 0)
+    return [rng.choice((name, name.upper(), name.title())), *rng.choices(WORDS, k=count - 1)]
+
+
+def test_no_random_call_of_any_command_gets_more_than_the_whole_check_permits() -> None:
+    rng = random.Random(11)
+    allowed = calls = usual = 0
+    for _ in range(60):
+        restricted, session = _restricted(_random_user(rng)), _session()
+        for spec in rng.sample(list(every_command()), k=60):
+            for _ in range(3):
+                args = _random_call(rng, spec)
+                found = find_command(args)
+                if found is None or not found.accepts(len(args)):
+                    continue
+                expected = _is_allowed(restricted, args)
+                assert (restricted.refusal(session, args) is None) is expected, (args, restricted._rights)
+                calls, allowed = calls + 1, allowed + expected
+        for name, own in restricted.usual_commands().items():
+            args = [name, *rng.choices(WORDS, k=own.usual_count - 1)]
+            is_permitted = own.allowed_keys is None or own.allowed_keys.match(args[1])
+            assert _is_allowed(restricted, args) or not is_permitted, (args, restricted._rights)
+            usual += is_permitted
+    assert calls > 8000 and allowed > 2000 and usual > 20, "all happen"
+
+
+def test_the_permit_of_the_call_before_counts_for_no_other_command() -> None:
+    restricted, session = _restricted(_user("+@all", "-flushall", "-ttl", "~a:*", "(%R~b:* +get +mget)")), _session()
+    both, one = (b"a:1", b"b:1"), (b"a:1",)
+    permitted = {b"GET": both, b"Get": both, b"MGET": both, b"INCR": one, b"incr": one, b"TTL": (), b"ttl": ()}
+    for before in permitted:
+        for after, keys in permitted.items():
+            for key in (b"a:1", b"b:1", b"c:1"):
+                restricted.refusal(session, [before, b"a:1"])
+                assert (restricted.refusal(session, [after, key]) is None) is (key in keys), (before, after, key)
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [[], ["a:*"], ["a:*", "b:*"], ["x", "a:*"], ["?:1"], ["a:*", "?:2", "b:*"], ["b:*", "", "*"], ["\\a:*"], ["a*:*"]],
+)
+def test_patterns_match_as_globs_do(patterns: list[str]) -> None:
+    found = Patterns([each.encode() for each in patterns])
+    for key in (b"", b"a:", b"a:1", b"a", b"b:1", b"b", b"c:2", b"c:3", b"x", b"xa:1", b"\\a:1", b"ax:1"):
+        assert found.match(key) is any(Glob(each.encode()).matches(key) for each in patterns), (patterns, key)
 
 
 @pytest.mark.parametrize(

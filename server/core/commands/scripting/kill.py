@@ -7,6 +7,7 @@ runs within a turn is over before a KILL could come.
     what runs somewhere                                               the reply
     a script that has written nothing that stays                      OK, and it ends with an error
     else one over several slots that has written                      UNKILLABLE
+    else one of one slot that has ended, and is being stored          UNKILLABLE
     else only functions (for SCRIPT KILL), or scripts                 BUSY, which names the other command
     else nothing                                                      NOTBUSY
 """

@@ -102,6 +102,7 @@ class LongRun:
             while True:
                 event = yield from self._next_command()
                 if isinstance(event, End):
+                    script.is_over = True
                     return self._reply(event)
                 spec = find_command(event.words)
                 if spec is not None and spec.name in ABOUT_ALL:

@@ -26,12 +26,13 @@ from server.core.commands.scripting.permitted import ABOUT_ALL, Permitted
 from server.core.commands.transactions.snapshot import Snapshot, TooLong, encoded
 from server.core.scripts.engine import BUDGET, MEMORY, TIME, WHOLE, Limits, Program, Stopped
 from server.core.scripts.shebang import Script
-from server.core.services.script_workers import KILLED
+from server.core.services.script_workers import KILLED, SHUTDOWN
 from server.core.services.services import Services
 
 _STOPPED: Final = {
     BUDGET: "ERR the script was stopped: it took more than its instructions",
     TIME: "ERR the script was stopped: it took longer than its instructions should",
+    SHUTDOWN: "ERR the script was stopped: its node is about to stop",
     WHOLE: "ERR the script was stopped: a single function that it called could take longer than script_ms_max="
     "{0.script_ms_max} ms",
     MEMORY: "ERR the script was stopped: it needed more than script_memory_bytes_max={0.script_memory_bytes_max} bytes",
