@@ -27,9 +27,8 @@ HOT = (
         "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "retries", "storing",
     )),
     *(f"server/core/base/{name}.py" for name in (
-        "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "origins", "quorum", "routing", "sinks",
-        "state",
-        "statistics", "unexpected",
+        "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "origins", "pauses", "quorum", "routing",
+        "sinks", "state", "statistics", "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in (
         "conditional_sets", "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions",

@@ -21,6 +21,7 @@ from server.core.base.config import Config
 from server.core.base.errors import BUSY, NO_LAYOUT, ErrorReply
 from server.core.base.hints import Hints
 from server.core.base.holds import Holds
+from server.core.base.pauses import Pauses
 from server.core.base.quarantine import Quarantine
 from server.core.base.readers import Readers
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
@@ -58,7 +59,7 @@ class State:
                 who we are: id, member, actor, guest_actor, incarnation, config, staged_bytes_min, rng
                 of peers: liveness, links, draining, full, last_message_ms, fences, backlogged, watching, attributing
                 of this node: clock, cluster_time, room, lacks_records, synced_turn, fence, store_is_damaged, orders, holds
-                of requests: lane_turn, in_flight, procedures, commands_waiting, clients_queued, slow_writes
+                of requests: pauses, lane_turn, in_flight, procedures, commands_waiting, clients_queued, slow_writes
                 counters: statistics, unexpected
     output      gathered in a turn, and handed out at its end (outbox.py)
                 messages, trailing, ready, noted; kept: with the next tick
@@ -118,6 +119,7 @@ class State:
         self.config = config
         self.rng = rng
         self.holds = Holds()
+        self.pauses = Pauses(config)
         self.orders = KeptOrders(config.orders_bytes_max)
         self.incarnation = incarnation
         self.no_layout: ErrorReply = NO_LAYOUT  # the reply to commands that need a layout
@@ -127,7 +129,9 @@ class State:
         self.statistics = Statistics()
         self.records = records
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
-        self._begin_faults()
+        self.unexpected = Unexpected(records, self.statistics, member.name)
+        records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
+        self.quarantine = Quarantine(records)
         self.liveness = liveness
         self.layout: Layout | None = None
         self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
@@ -137,12 +141,6 @@ class State:
         self._begin_output()
         # Numbers go on rising over restarts, so that an answer to a request of a former run matches none of this run.
         self._next_number = incarnation << 20
-
-    def _begin_faults(self) -> None:
-        """What is known of exceptions that no code expected."""
-        self.unexpected = Unexpected(self.records, self.statistics, self.member.name)
-        self.records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
-        self.quarantine = Quarantine(self.records)
 
     def _begin_peers(self) -> None:
         """The tables of what is known of peers, besides liveness; empty at the start."""
@@ -178,6 +176,7 @@ class State:
     def at(self, now_ms: int) -> None:
         """HOT. Sets the time of the turn. The hybrid clock follows: a node that has slept makes no dots in the past."""
         if now_ms != self.now_ms:
+            self.pauses.read_clock(now_ms)
             self.now_ms = now_ms
             time_ms = now_ms + self.cluster_time.offset_ms
             if time_ms > self.time_ms:
@@ -187,6 +186,7 @@ class State:
 
     def keep_time(self, now_ms: int, wall_ms: int, slept_ms: int, first: bool) -> None:
         """For a tick: notes the reading of our wall clock, and how long the machine has slept since the last tick."""
+        self.pauses.read_clock(now_ms, slept_ms)
         self.now_ms = now_ms
         self.wall_offset_ms = wall_ms - now_ms
         if first:

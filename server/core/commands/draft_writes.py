@@ -60,20 +60,21 @@ def write_in_slices(
 ) -> Generator[Step, Any, Reply | None]:
     """As `write_draft`, for a change of much work, whose function may not have ended: a slice of it a turn.
 
-    Returns None if something was stored under the key meanwhile: then nothing is written, and it must begin anew. Else
+    Returns None if something was stored under the key meanwhile, or if this node has stood still, so that another owner may
+    have written it (base/pauses.py): then nothing is written, and it must begin anew. Else
     returns the reply if nothing was changed, or b"" if the sink gets it once W replicas have the new record. `sealed` is
     called with the reply right before that is written, and returns what the sink gets.
     """
     state, storage_key = services.state, storage_key_in(key_slot(key), key)
     old = state.records.get(storage_key)
-    actor = state.actor
+    actor, begun_ms = state.actor, state.now_ms
     work = _worked_out(services, key, draft, result, deletes)
     state.holds.hold(storage_key)
     try:
         reply, record = yield from in_slices(services, work)
         if record is None:
             return reply
-        if state.records.get(storage_key) != old or state.actor != actor:
+        if state.records.get(storage_key) != old or state.actor != actor or state.pauses.is_outdated(begun_ms):
             return None
         write_record(services, sink, number, key, record, old, sealed(reply), deletes)
         return b""

@@ -40,6 +40,9 @@ class KeyRead(Sink):
 
     So whoever decides and writes in `read_ended` sees every write that this coordinator has accepted. A damaged record here
     is mended first. While a command of several turns changes the key, the read waits for it.
+
+    If this node has stood still during the read, another owner may have written the key since the quorum has answered. So
+    the read begins again (base/pauses.py).
     """
 
     def __init__(self, services: Services, key: bytes, like: Sink) -> None:
@@ -47,6 +50,7 @@ class KeyRead(Sink):
         self.services = services
         self.key = key
         self.storage_key = storage_key_of(key)
+        self._begun_ms = services.state.now_ms
 
     def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """The result, or an error. Called once."""
@@ -55,6 +59,7 @@ class KeyRead(Sink):
     def start(self) -> None:
         """Begins the read, at once or when nothing is in its way any more."""
         services, storage_key, state = self.services, self.storage_key, self.services.state
+        self._begun_ms = state.now_ms
         if self.waits():
             return
         if storage_key not in state.records.pending.by_key and is_damaged(
@@ -80,8 +85,11 @@ class KeyRead(Sink):
         return True
 
     def found(self, record: bytes | None) -> None:
-        """What a quorum holds. If a command holds the key by now, that may be older than what that command writes: the read
-        begins again after it."""
+        """What a quorum holds. If this node has stood still, that may be outdated, and the read begins again. If a command
+        holds the key by now, that may be older than what that command writes: the read begins again after it."""
+        if self.services.state.pauses.is_outdated(self._begun_ms):
+            self.start()
+            return
         if self.waits():
             return
         result: bytes | ErrorReply | None

@@ -11,7 +11,9 @@ gets an error that says that the outcome is unknown.
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
 gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
-reply STALE. relay_ages.py computes how old a relay is.
+reply STALE. relay_ages.py computes how old a relay is. If the coordinator has stood still for longer than that
+(base/pauses.py), it also refuses the younger relays that were sent before it resumed. By then their senders
+may have chosen another owner for the commands that they sent later, and each sender routes its commands anew.
 
 A command with several steps (work/procedures.py) has the same problem if the coordinator is suspended between two steps. So
 each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
@@ -203,8 +205,9 @@ class Relays:
     ) -> RelayedBatch | None:
         """HOT. Handles RELAY: `peer` has relayed commands to us. Returns their sink; None if the relay is stale."""
         state = self._state
-        stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + state.config.relay_stale_ms
-        batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
+        left_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms)  # when it was sent, by our clock
+        limit_ms = 0 if state.pauses.is_outdated(left_ms) else state.config.relay_stale_ms
+        batch = RelayedBatch(peer, number, options, commands, self._outgoing, left_ms + limit_ms, state.now_ms)
         if self.is_stale(batch):
             self._reply_stale(batch, len(commands))
             return None

@@ -366,3 +366,18 @@ def test_clients_do_not_know_the_commands_of_nodes() -> None:
     client = Client(make_node())
     for words in ("DYN.RECORD k", "DYN.REPLACE k v", "DYN.REMOVE k t", "DYN.PFMERGE k"):
         assert client.error(words).startswith("ERR unknown command")
+
+
+@pytest.mark.parametrize("pause_ms", [1000, 1001])
+def test_a_command_begins_anew_if_its_node_has_stood_still_meanwhile(pause_ms: int) -> None:
+    """Another owner may have written the key, and this node not have heard of it yet."""
+    turns = Turns()
+    node = turns.node
+    node.command(turns.client.session, [b"SADD", b"s", *FIELDS], 0)
+    assert turns._replies() == []
+    received: list[bytes] = []
+    for now_ms in range(pause_ms, pause_ms + 200):
+        node.wake(now_ms)
+        received += turns._replies()
+    assert received == [b":%d\r\n" % SIZE]
+    assert node.state.statistics.reads == (2 if pause_ms > node.state.config.relay_stale_ms else 1)

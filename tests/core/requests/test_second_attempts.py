@@ -199,3 +199,24 @@ def test_a_young_relay_to_a_lost_coordinator_is_not_run_elsewhere(node: Node) ->
             _relay(node, [b"SET", key, b"young"], now_ms)
         retried[now_ms] = node.state.statistics.relays_retried
     assert (retried[1500], retried[1700], retried[2900], retried[3100]) == (0, 1, 1, 2)
+
+
+def _relay_here(node: Node, sent_ms: int, now_ms: int) -> list[bytes]:
+    """Relays a command of a key that this node coordinates. Returns the kinds of the messages that answer it at once."""
+    number, options = b"%d" % now_ms, [b"0", b"0", b"0"]
+    node.receive(
+        member(2).id, [b"RELAY", b"0", number, b"%d" % sent_ms, options, [b"SET", own_key(node), b"v"]], now_ms
+    )
+    kinds = [message[0] for message in messages_in(finish_turn(node).messages.get(member(2).id, b""))]
+    return [kind for kind in kinds if kind in (b"COVERED", b"RELAYED")]
+
+
+@pytest.mark.parametrize(("pause_ms", "is_refused"), [(1000, False), (1001, True)])
+def test_what_was_relayed_before_this_node_went_on_is_refused(node: Node, pause_ms: int, is_refused: bool) -> None:
+    """Its sender may have given up this node, and will send it elsewhere what else it has. The two clocks differ by 500."""
+    assert _relay_here(node, 500, 1000) == [b"COVERED"]
+    went_on_ms = 1000 + pause_ms
+    young_ms = went_on_ms - 500 - 10
+    assert _relay_here(node, young_ms, went_on_ms) == ([b"RELAYED"] if is_refused else [b"COVERED"])
+    assert node.state.statistics.relays_stale == is_refused
+    assert _relay_here(node, young_ms + 10, went_on_ms) == [b"COVERED"], "it was sent after that"

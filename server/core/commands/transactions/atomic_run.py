@@ -174,7 +174,7 @@ class _SlotReads(Sink):
         self._keys = {storage_key_of(key): key for key in keys}
         self._places = list(self._keys)
         self._records: Records = {}
-        self._missing = 0
+        self._missing = self._begun_ms = 0
         self._error: ErrorReply | None = None
 
     def start(self) -> None:
@@ -187,6 +187,7 @@ class _SlotReads(Sink):
             if is_damaged(services, storage_key, self.start, self._procedure.resume):
                 return
         self._records, self._error, self._missing = {}, None, len(self._places)
+        self._begun_ms = state.now_ms
         for place, (storage_key, key) in enumerate(self._keys.items()):
             services.reads.start(services.route(key).read_plan, storage_key, _found, self, place)
 
@@ -214,6 +215,8 @@ class _SlotReads(Sink):
         held = next((key for key in self._places if state.holds.is_held(key)), None)
         if self._error is not None:
             self._procedure.resume(self._error)
+        elif state.pauses.is_outdated(self._begun_ms):
+            self.start()
         elif held is not None:  # what was read may be older than what its holder writes
             self._wait(held)
         else:

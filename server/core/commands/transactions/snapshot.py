@@ -190,7 +190,7 @@ class Snapshot:
         self._shown: list[bytes] = []  # the storage keys that the command which runs may see
         self._inner_holds: dict[bytes, Waiters] = {}  # its holds, while it pauses
         self._actor = state.actor
-        self._fence = state.fence
+        self._fence, self._begun_ms = state.fence, state.now_ms
         self.only_deletes = True
         self._only_deleted = True  # the same before the command that runs
         self.work_bytes = 0  # of records that the commands so far have copied, or may have gone through
@@ -371,9 +371,9 @@ class Snapshot:
 
     def is_overtaken(self) -> bool:
         """Whether something was stored under one of the keys since the snapshot was made, so that it must not be stored:
-        its records are made from what was there then. Or this node has a new actor, or has agreed to forget something."""
+        its records are from then. Or this node has a new actor, has agreed to forget something, or has stood still."""
         state = self._state
-        return (
+        return state.pauses.is_outdated(self._begun_ms) or (
             state.actor != self._actor
             or state.fence != self._fence
             or any(state.records.get(key) != record for key, record in self._stored.items())

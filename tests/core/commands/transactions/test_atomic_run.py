@@ -136,6 +136,20 @@ def test_a_run_that_a_plain_write_overtakes_begins_anew_and_is_refused_after_som
     assert len(snapshots) == 5
 
 
+@pytest.mark.parametrize(("pause_ms", "attempts"), [(1000, 1), (1001, 2)])
+def test_a_run_begins_anew_if_its_node_has_stood_still_meanwhile(pause_ms: int, attempts: int) -> None:
+    """Another owner may have written the keys, and this node not have heard of it yet."""
+    node = make_node()
+    client = Client(node)
+    client.ask("SET a 1")
+    sink, snapshots = begin(node, [b"a"], "APPEND a x", pauses=True)
+    finish_turn(node)
+    pass_turns(node, 3, pause_ms - 2)
+    assert sink.replies == [b":2\r\n"]
+    assert client.ask("GET a") == "1x"
+    assert len(snapshots) == attempts
+
+
 def test_a_command_that_reads_and_writes_waits_for_a_run_that_holds_its_key() -> None:
     node = make_node()
     client = Client(node)
