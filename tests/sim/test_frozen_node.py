@@ -9,9 +9,10 @@ import pytest
 
 from server.core.commands.pages import HASH_BITS
 from server.core.work.questions import READ_PATIENCE_MS, REPORT_PATIENCE_MS
+from tests.scripting.nodes import run_lua
 from tests.sim.filled import fill
 from tests.sim.host import Host
-from tests.sim.world import World
+from tests.sim.world import World, encode
 
 KEYS = [b"k%d" % number for number in range(30)]
 TICK_MS = 100  # patience is looked at once a tick
@@ -168,3 +169,23 @@ def test_the_same_for_keys_that_the_asked_node_does_not_own() -> None:
     n3.thaw()
     world.run(QUICK_MS)
     assert isinstance(operation.reply, list)
+
+
+@pytest.mark.parametrize("quiet_ms", [300, 900])
+def test_a_coordinator_waits_for_the_script_from_the_node_that_knows_it(quiet_ms: int) -> None:
+    """A client that has loaded its script, and hears NOSCRIPT all the same, cannot mend that."""
+    world = fill(World(3, 3), KEYS)
+    n1, n2 = world.hosts[:2]
+    for host in world.hosts:
+        run_lua(host.running)
+    key = world.key_of(n2)
+    loaded = world.ask(n1, "SCRIPT", "LOAD", "return redis.call('incr', KEYS[1])").reply
+    assert isinstance(loaded, bytes)
+    called = world.client(n1).send(encode(["EVALSHA", loaded, "1", key]))[0]
+    while not n2.running.services.questions._rows:
+        world.run(1)
+    n1.freeze()
+    world.run(quiet_ms)
+    n1.thaw()
+    world.run(1000)
+    assert called.reply == 1

@@ -17,6 +17,7 @@ from server.core.work.procedures import Step
 from server.core.work.questions import READ_PATIENCE_MS, one_answer
 
 NOSCRIPT: Final = "NOSCRIPT No matching script. Please use EVAL."
+_NO_PATIENCE: Final = 0  # waits until one node has it, all have answered, or the deadline
 NO_FUNCTION: Final = "ERR Function not found"
 
 
@@ -26,7 +27,7 @@ def scripting_peers(services: Services) -> list[str]:
     return [peer for peer in sorted(state.links) if peer in state.scripting]
 
 
-def find_script(services: Services, sha: bytes) -> Generator[Step, Any, Script]:
+def find_script(services: Services, sha: bytes, patience_ms: int = READ_PATIENCE_MS) -> Generator[Step, Any, Script]:
     """A script. Raises CommandError if no node that can be reached knows it.
 
     The first node that knows it is enough. If none does, a frozen node is not waited for: the client sends the script
@@ -37,20 +38,20 @@ def find_script(services: Services, sha: bytes) -> Generator[Step, Any, Script]:
         return scripts.script(sha)
     peers = scripting_peers(services)
     if len(sha) == SHA_BYTES and peers:
-        answers = yield services.questions.ask(peers, SCRIPT, sha, patience_ms=READ_PATIENCE_MS, is_complete=one_answer)
+        answers = yield services.questions.ask(peers, SCRIPT, sha, patience_ms=patience_ms, is_complete=one_answer)
         for text in answers.values():
             if text is not None and scripts.load(text) == sha:
                 return scripts.script(sha)
     raise CommandError(NOSCRIPT)
 
 
-def find_library(services: Services, sha: bytes) -> Generator[Step, Any, Script]:
+def find_library(services: Services, sha: bytes, patience_ms: int = READ_PATIENCE_MS) -> Generator[Step, Any, Script]:
     """The text of a library. Raises CommandError if no node that can be reached knows it."""
     functions = services.functions
     text = functions.text_of(sha)
     if text is None:
         answers = yield services.questions.ask(
-            functions.sharing.reachable(), LIBRARY, sha, patience_ms=READ_PATIENCE_MS, is_complete=one_answer
+            functions.sharing.reachable(), LIBRARY, sha, patience_ms=patience_ms, is_complete=one_answer
         )
         text = next((each for each in answers.values() if each is not None and functions.keep(each) == sha), None)
         if text is None:
@@ -59,5 +60,5 @@ def find_library(services: Services, sha: bytes) -> Generator[Step, Any, Script]
 
 
 def find_text(services: Services, job: Job) -> Generator[Step, Any, Script]:
-    """What a job runs."""
-    return (yield from (find_library if job.function else find_script)(services, job.sha))
+    """What a job runs. The node that has sent the job knows it, so its answer is waited for, however busy it is."""
+    return (yield from (find_library if job.function else find_script)(services, job.sha, _NO_PATIENCE))
