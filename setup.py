@@ -2,7 +2,8 @@
 
 `pip install .` compiles into the package that it installs. In a checkout `make` compiles by `setup.py build_ext
 --inplace`; an editable install does not compile, because sources change. If compiling is not possible (no compiler, no
-headers of Python), it says so, and nodes run the sources.
+headers of Python), it says so, and nodes run the sources. pip shows that to nobody: with DYN_BUILD=compiled in the
+environment, as in ops/Dockerfile, it is an error instead.
 """
 
 import os
@@ -74,7 +75,9 @@ class CompileBeside(build_ext):
             compilation.build_lib, compilation.build_temp = str(place), TEMPORARY
             compilation.ensure_finalized()
             compilation.run()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (after any error the sources still run)
+        except (Exception, SystemExit) as error:
+            if os.environ.get("DYN_BUILD") == "compiled":
+                raise
             print(f"not compiled, so nodes will run the sources: {error}", file=sys.stderr)
         else:
             (place / "fingerprint").write_text(made_of)

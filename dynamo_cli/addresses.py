@@ -57,9 +57,11 @@ def parse_url(url: str) -> Address:
     authority, _, database = rest.rpartition("@")[2].partition("/")
     if database and not (database.isascii() and database.isdigit() and int(database) < DATABASES):
         raise WrongUsage(f"DYN_URL is '{shown}', but databases are numbered 0 to {DATABASES - 1}", example)
-    if not authority.endswith("]") and ":" in authority:
-        return parse_address(authority)
-    return parse_address(f"{authority}:{DEFAULT_PORT}")
+    has_port = not authority.endswith("]") and ":" in authority
+    try:
+        return parse_address(authority if has_port else f"{authority}:{DEFAULT_PORT}")
+    except WrongUsage:
+        raise WrongUsage(f"DYN_URL has '{shown}', in which '{authority}' is not HOST or HOST:PORT", example) from None
 
 
 def urls_in(text: str) -> list[str]:

@@ -32,8 +32,9 @@ def main() -> None:
         streams.discard(streams.STDOUT)
         status = FAILED
     except OSError as error:
+        place = error.filename or ("stdout" if streams.refuses_stdout() else "")
         streams.discard(streams.STDOUT)
-        streams.say(f"dyn: {error.filename}: {error.strerror}" if error.filename else f"dyn: {error}")
+        streams.say(": ".join(filter(None, ("dyn", str(place), error.strerror or str(error)))))
         status = FAILED
     sys.exit(status)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, PORT_MAX, Address, parse_address
-from dynamo_cli.failures import Failure, WrongUsage
+from dynamo_cli.failures import Failure, WrongUsage, unreadable
 from dynamo_cli.node_settings import change_settings, check_config, stronger_sources
 
 FILE_NAME = "cluster.json"
@@ -173,8 +173,8 @@ def load(directory: Path) -> LocalCluster | None:
         document = json.loads(path.read_text())
     except FileNotFoundError:
         return _recovered(directory)
-    except (OSError, ValueError) as error:
-        raise Failure(f"cannot read {path}: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Failure(f"cannot read {path}: {unreadable(error)}") from None
     try:
         if document["format"] != FORMAT:
             raise Failure(f"{path} was written by another release: format {document['format']}, not {FORMAT}")
@@ -202,7 +202,7 @@ def load(directory: Path) -> LocalCluster | None:
         )
     except (KeyError, TypeError, ValueError, AttributeError, WrongUsage) as error:
         hint = "restore the file, or start another cluster in a new directory"
-        raise Failure(f"{path} is damaged: {type(error).__name__} {error}", hint) from None
+        raise Failure(f"{path} is damaged: {unreadable(error)}", hint) from None
 
 
 def _recovered(directory: Path) -> LocalCluster | None:
@@ -226,7 +226,9 @@ def _recovered(directory: Path) -> LocalCluster | None:
             is_recovered=True,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, WrongUsage) as error:
-        message = f"{directory / FILE_NAME} is missing, and the {NODE_FILE_NAME} of a node is damaged: {error}"
+        message = (
+            f"{directory / FILE_NAME} is missing, and the {NODE_FILE_NAME} of a node is damaged: {unreadable(error)}"
+        )
         raise Failure(message, f"restore {directory / FILE_NAME}") from None
 
 
@@ -236,10 +238,10 @@ def _node_document(home: Path) -> dict[str, Any]:
         document = json.loads(path.read_text())
         if not isinstance(document, dict):
             raise ValueError("it is no JSON object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Failure(
             f"{home.parent / FILE_NAME} is missing, and the nodes' directories do not tell all of it: cannot read {path}: "
-            f"{error}",
+            f"{unreadable(error)}",
             "restore one of the two files, or start another cluster in a new directory: dyn up --dir OTHER",
         ) from None
     return document
@@ -249,7 +251,7 @@ def _id_in(directory: Path) -> str:
     """The id in a node's own directory; empty if there is none."""
     try:
         return str(json.loads((directory / NODE_FILE_NAME).read_text())["id"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -61,3 +61,12 @@ class Refused(Failure):
         self.reply = reply
         self.code = reply.partition(" ")[0]
         self.status = status_of(reply)
+
+
+def unreadable(error: Exception) -> str:
+    """Why a file cannot be read, in words for somebody who does not know Python."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 text (byte {error.start})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)

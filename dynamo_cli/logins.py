@@ -18,7 +18,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from dynamo_cli.addresses import Address, urls_in
-from dynamo_cli.failures import Failure
+from dynamo_cli.failures import Failure, unreadable
 
 USER_DEFAULT = "default"
 LOCAL_USER, LOCAL_FILE = "dyn.local", "operator"  # the operator on a node's machine (server/shell/local_operator.py)
@@ -58,15 +58,14 @@ def read_password(path: Path) -> str:
     try:
         return path.read_text().partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise Failure(f"cannot read the password file {path}: {reason}") from None
+        raise Failure(f"cannot read the password file {path}: {unreadable(error)}") from None
 
 
 def local_login(directory: Path) -> Login | None:
     """The login of the operator on the machine of the node in `directory`; None if it has none, or another user's."""
     try:
         return Login(LOCAL_USER, (directory / LOCAL_FILE).read_text().strip())
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 

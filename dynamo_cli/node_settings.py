@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynamo_cli.failures import Failure, WrongUsage
+from dynamo_cli.failures import Failure, WrongUsage, unreadable
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONS = {"fsync": "--fsync", "engine": "--engine"}  # settings that have options of their own, which take precedence
@@ -66,6 +66,5 @@ def read_config(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise Failure(f"the file of settings {path} is not TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
         hint = "restore it, or name another file with --config (an empty one for no settings)"
-        raise Failure(f"cannot read the file of settings {path}: {reason}", hint) from None
+        raise Failure(f"cannot read the file of settings {path}: {unreadable(error)}", hint) from None

@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from dynamo_cli.failures import Failure
+
 PID_FILE = "pid"
 LOG_FILE = "log"
 EMPTY_TRIES_MAX = 20
@@ -106,7 +108,8 @@ def start(name: str, directory: Path, argv: Sequence[str], detached: bool) -> No
 
 
 def find(name: str, directory: Path) -> NodeProcess | None:
-    """The running process of the node in `directory` (absolute); None if its pid file is missing or stale."""
+    """The running process of the node in `directory` (absolute); None if its pid file is missing or stale. Raises Failure
+    if that file cannot be read."""
     pid = _read_pid(directory / PID_FILE)
     if pid is None:
         return None
@@ -169,10 +172,17 @@ def _is_node(pid: int, pidfd: int, directory: Path) -> bool:
 
 
 def _read_pid(path: Path) -> int | None:
+    """The pid in a file; None if there is no file, or no pid in it. Raises Failure if the file cannot be read: then it is
+    not known whether the node runs."""
     try:
-        pid = int(path.read_text())
-    except (OSError, ValueError):
+        pid = int(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        raise Failure(
+            f"cannot read {path}, so it is not known whether the node runs: {error.strerror}",
+            "run the command as the user who started the node",
+        ) from None
     return pid if pid > 0 else None
 
 

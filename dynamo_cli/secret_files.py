@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamo_cli.cluster_file import LocalCluster
-from dynamo_cli.failures import Failure
+from dynamo_cli.failures import Failure, unreadable
 from protocol.handshake import SECRET_BYTES, BadSecret, decode_secrets, encode_secrets
 
 FILE_NAME = "secret"  # in the directory of each node
@@ -26,7 +26,7 @@ def read(path: Path) -> tuple[bytes, ...]:
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}", "`dyn secret make FILE` makes a new one") from None
     except (BadSecret, UnicodeDecodeError) as error:
-        raise Failure(f"{path} does not hold the secret of a cluster: {error}") from None
+        raise Failure(f"{path} does not hold the secret of a cluster: {unreadable(error)}") from None
 
 
 def read_all(paths: Sequence[Path]) -> tuple[bytes, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import yaml
 
 from dynamo_cli.commands import app
 from dynamo_cli.pages import walk
+from server.build import compiled_sources
 from server.core.base.config import Config
 from server.shell.options import parser
 
@@ -62,12 +66,46 @@ def test_the_wheel_has_all_man_pages_and_completions(tmp_path: Path) -> None:
     assert {Path(name).name for name in completions} == {path.name for path in (ROOT / "completions").iterdir()}
 
 
+BROUGHT_BY_MYPY = {"mypy_extensions", "librt"}
+
+
+def test_the_build_has_all_libraries_that_compiled_code_imports() -> None:
+    """Without one of them mypyc refuses, and a wheel that pip builds by itself, as in the image, is not compiled."""
+    imported: dict[str, str] = {}
+    for source in compiled_sources():
+        for node in ast.walk(ast.parse((ROOT / source).read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= {module.partition(".")[0]: source for module in modules}
+    own = {"protocol", "server"}
+    wanted = {name: source for name, source in imported.items() if name not in sys.stdlib_module_names | own}
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    there = {re.split(r"[<>=~!\[]", requirement)[0] for requirement in build} | BROUGHT_BY_MYPY
+    assert "hiredis" in wanted and {name: source for name, source in wanted.items() if name not in there} == {}
+
+
+@pytest.mark.parametrize(("build", "status"), [("compiled", 1), ("", 0)])
+def test_a_build_that_cannot_compile_fails_only_where_it_must_be_compiled(
+    tmp_path: Path, build: str, status: int
+) -> None:
+    """mypy is missing here, as it would be if `build-system.requires` lacked it."""
+    script = (
+        "import sys; sys.modules['mypyc'] = None; sys.argv = ['setup.py', '-q', 'build_ext', '--build-lib', 'built']; "
+        f"sys.path.insert(0, {str(ROOT)!r}); import server.build; server.build.is_current = lambda place: False; "
+        f"exec(open({str(ROOT / 'setup.py')!r}).read(), {{'__file__': {str(ROOT / 'setup.py')!r}, '__name__': '__main__'}})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"DYN_BUILD": build},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "mypyc" in done.stderr and ("not compiled, so nodes" in done.stderr) == (not status)
+
+
 # --- settings
 
 
 def test_the_example_of_settings_is_one_of_the_settings_that_there_are() -> None:
-    import tomllib
-
     text = (OPS / "dyn.toml").read_text()
     assert Config.of(tomllib.loads(text)) == Config(), "uncommented are defaults only"
     whole = tomllib.loads(re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", text))
@@ -143,6 +181,7 @@ def test_the_image_starts_a_node_and_asks_how_it_is() -> None:
     command = json.loads(next(line for line in lines if line.startswith("CMD "))[4:])
     check_node_words(command)
     assert "USER 7001:7001" in lines and any("/healthz" in line for line in lines)
+    assert any(line.startswith("RUN DYN_BUILD=compiled pip wheel") for line in lines), "no silent sources"
     copied = {line.split()[1] for line in lines if line.startswith("COPY") and "." not in line.split()[1]}
     ignored = (OPS / "Dockerfile.dockerignore").read_text().splitlines()
     assert copied and all(f"!{name}" in ignored and (ROOT / name).is_dir() for name in copied)

@@ -52,6 +52,7 @@ class ClusterEvents:
         self._tell_hints(names, now_ms)
         is_fetching = self._tell_tasks()
         self._tell_comparisons(is_fetching)
+        self._services.latencies.note("event-loop", loop_lag_ms * 1000)
         if loop_lag_ms >= LATE_MS:
             log.warning(
                 "the event loop was late by %d ms: SLOWLOG GET and LATENCY DOCTOR show what takes long",

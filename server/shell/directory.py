@@ -29,11 +29,12 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from server.core.base.config import is_address
 from server.core.ring.layout import Member
 from server.core.ring.layout_faults import name_faults
 
@@ -104,14 +105,25 @@ def open_directory(path: Path, given: IdentityOptions) -> tuple[Member, Endpoint
     if not known or given.id or given.name:
         for fault in name_faults(member.id, member.name):
             raise DirectoryError(f"{fault}: give another one with --id or --name")
-    settings = {"engine": given.engine or known.get("engine"), "fsync": given.fsync or known.get("fsync")}
     seeds = given.seeds or known.get("seeds") or ()
     advertise = given.advertise or known.get("advertise") or ""
+    _check_addresses(path, {"listen": [member.address], "advertise": [advertise or member.address], "seeds": seeds})
+    settings = {"engine": given.engine or known.get("engine"), "fsync": given.fsync or known.get("fsync")}
     secret_file = given.secret_file or known.get("secret_file") or ""
     config = str(known.get("config") or "") if given.config is None else given.config
     config = "" if config == os.devnull else config
     endpoints = Endpoints(member.address, advertise, tuple(map(str, seeds)), secret_file, config)
     return member, endpoints, {name: value for name, value in settings.items() if value}
+
+
+def _check_addresses(path: Path, by_option: Mapping[str, Sequence[object]]) -> None:
+    """Raises DirectoryError if one is no address. Options are checked before, so it stands in node.json."""
+    for option, addresses in by_option.items():
+        for address in addresses:
+            if not is_address(str(address)):
+                raise DirectoryError(
+                    f"{path / 'node.json'} has {address!r}, which is not HOST:PORT: restore it, or give --{option}"
+                )
 
 
 def save_identity(path: Path, member: Member, endpoints: Endpoints, settings: dict[str, str]) -> None:
@@ -187,7 +199,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # brackets within brackets, thousands of them
         raise DirectoryError(
             f"{path} is not JSON ({error}): restore it, or move the directory away and start the node anew"
         ) from error

@@ -68,7 +68,9 @@ class Durability:
         if outbox.writes:
             begun_ns = time.monotonic_ns()
             self._engine.commit(outbox.writes)
-            self._latencies.commit.add((time.monotonic_ns() - begun_ns) // 1000, 1)
+            took_us = (time.monotonic_ns() - begun_ns) // 1000
+            self._latencies.commit.add(took_us, 1)
+            self._latencies.note("commit", took_us)
             self._dirty = True
             self._written += len(outbox.writes)
         self._turn = outbox.turn
@@ -104,7 +106,9 @@ class Durability:
         if error is not None:
             self._fail(error)
             return
-        self._latencies.sync.add((time.monotonic_ns() - self._sync_ns) // 1000, 1)
+        took_us = (time.monotonic_ns() - self._sync_ns) // 1000
+        self._latencies.sync.add(took_us, 1)
+        self._latencies.note("sync", took_us)
         self._tell(turn)
         for _ in range(covered):
             self._deliver(self._held.popleft())

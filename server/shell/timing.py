@@ -85,8 +85,8 @@ class Timing:
             took_us = (left_ns - batch.begun_ns) // _NS_PER_US
             for name, calls in batch.runs:
                 self._latencies.add(name, took_us, calls)
-            if took_us > self._latencies.slow_us >= 0:
-                self._log(batch.last, took_us, address, client_name)
+            if took_us > self._latencies.told_us:
+                self._tell(batch.last, took_us, address, client_name)
             self._first = self._later.popleft() if self._later else None
 
     def _runs(self, batch: list[list[bytes]]) -> Runs:
@@ -112,8 +112,8 @@ class Timing:
         found = [find_command(args) for args in batch[start:end]]
         runs.extend([(each.name, 1) for each in found if each is not None])
 
-    def _log(self, args: list[bytes], took_us: int, address: str, client_name: bytes) -> None:
-        """Logs the last command of a slow batch, unless it is one that waits on purpose."""
+    def _tell(self, args: list[bytes], took_us: int, address: str, client_name: bytes) -> None:
+        """Tells the last command of a slow batch, unless it is one that waits on purpose."""
         spec = find_command(args)
         if spec is not None and spec.name not in _WAITING and "blocking" not in spec.flags.split():
-            self._latencies.log_slow(spec.name, took_us, args, address, client_name)
+            self._latencies.tell(spec.name, took_us, args, address, client_name)

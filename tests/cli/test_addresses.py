@@ -58,7 +58,7 @@ def test_a_url_as_redis_clients_have_it(url: str, address: Address) -> None:
     ],
 )
 def test_another_url_is_refused(url: str) -> None:
-    with pytest.raises(WrongUsage):
+    with pytest.raises(WrongUsage, match="DYN_URL"):
         parse_url(url)
 
 

@@ -123,6 +123,18 @@ def test_a_damaged_file_is_reported_by_its_path(tmp_path: Path, text: str) -> No
     assert load(tmp_path) is not None
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"{}", "is damaged: it lacks 'format'"), (b"\xff", r"cannot read .*: it is not UTF-8 text \(byte 0\)"),
+     (b"[" * 200_000, "cannot read"), (None, "cannot read .*: Is a directory")],
+)  # fmt: skip
+def test_a_damaged_file_is_told_of_in_words(tmp_path: Path, data: bytes | None, words: str) -> None:
+    path = tmp_path / "cluster.json"
+    path.mkdir() if data is None else path.write_bytes(data)
+    with pytest.raises(Failure, match=words):
+        load(tmp_path)
+
+
 def remembered_by_nodes(directory: Path, cluster: LocalCluster) -> None:
     """What nodes write in their directories once they have run, and the loss of `cluster.json`."""
     for node in cluster.nodes:

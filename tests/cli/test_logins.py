@@ -124,6 +124,8 @@ def test_the_local_operator_reads_its_password_in_the_nodes_directory(tmp_path: 
     assert local_login(tmp_path) is None
     (tmp_path / logins.LOCAL_FILE).write_text("secret\n")
     assert local_login(tmp_path) == Login("dyn.local", "secret")
+    (tmp_path / logins.LOCAL_FILE).write_bytes(b"\xff")
+    assert local_login(tmp_path) is None, "damaged"
 
 
 def test_no_password_stands_on_a_command_line() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dynamo_cli import processes
+from dynamo_cli.failures import Failure
 from dynamo_cli.processes import NodeProcess
 
 # A process that is there until it is told to end; the second one does not listen.
@@ -87,6 +88,18 @@ def test_the_log_is_appended_to_and_its_tail_is_of_this_run(tmp_path: Path) -> N
         assert process.log_tail() == [f"{number} 0", f"{number} 1", f"{number} 2"]
         process.forget()
     assert (tmp_path / "log").read_text().splitlines()[0] == "1 0"
+
+
+def test_a_pid_file_that_cannot_be_read_is_no_stale_one(tmp_path: Path) -> None:
+    """A directory in its place, because root may read every file. Another user's file is refused in the same way."""
+    (tmp_path / "pid").mkdir()
+    with pytest.raises(Failure, match=r"cannot read .*/pid, so it is not known whether the node runs: Is a directory"):
+        processes.find("n1", tmp_path)
+
+
+def test_a_pid_file_of_bytes_is_stale(tmp_path: Path) -> None:
+    (tmp_path / "pid").write_bytes(b"\xff\xfe")
+    assert processes.find("n1", tmp_path) is None
 
 
 def test_the_pid_file_of_a_later_process_is_left(tmp_path: Path) -> None:

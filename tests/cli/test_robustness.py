@@ -129,6 +129,14 @@ def test_no_traceback_and_a_documented_status(results_of: Callable[[str], Result
             assert word not in result["stderr"], (case, result)
 
 
+def test_a_full_stdout_is_named(results_of: Callable[[str], Results]) -> None:
+    said = {
+        case["name"]: result["stderr"] for case, result in results_of("full stdout") if "--help" not in case["words"]
+    }
+    for name in ("dyn-get", "dyn-cluster-status", "dyn-task-list", "dyn-ring-show"):
+        assert said[name].endswith("dyn: stdout: No space left on device\n"), (name, said[name])
+
+
 @pytest.mark.parametrize("condition", ["no stdin", "no stderr", "full stderr"])
 def test_other_streams_change_nothing_on_stdout(results_of: Callable[[str], Results], condition: str) -> None:
     plain = {case["name"]: result for case, result in results_of("plain") if "--json" not in case["words"]}

@@ -23,8 +23,23 @@ def test_a_wrong_type_is_named(tmp_path: Path, name: str, value: Any) -> None:
         open_directory(tmp_path, IdentityOptions())
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe", b"[]", b"{", b""])
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"[]", b"{", b"", b"[" * 200_000])
 def test_what_is_no_document_is_no_traceback(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "node.json").write_bytes(data)
     with pytest.raises(DirectoryError, match=r"node\.json"):
         open_directory(tmp_path, IdentityOptions())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "option"),
+    [("address", "x", "listen"), ("address", "h:\u00b2", "listen"), ("address", "h:" + "9" * 5000, "listen"),
+     ("advertise", "h:0", "advertise"), ("seeds", ["h:1", 5], "seeds")],
+)  # fmt: skip
+def test_what_is_no_address_is_named_and_an_option_overrides_it(
+    tmp_path: Path, name: str, value: Any, option: str
+) -> None:
+    (tmp_path / "node.json").write_text(json.dumps(RIGHT | {name: value}))
+    with pytest.raises(DirectoryError, match=f"which is not HOST:PORT: restore it, or give --{option}"):
+        open_directory(tmp_path, IdentityOptions())
+    given = IdentityOptions(listen="h:1", advertise="h:1", seeds=("h:1",))
+    assert open_directory(tmp_path, given)[0].address == "h:1"

@@ -48,7 +48,8 @@ LIVE = frozenset((
     "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
     "users_max", "user_rules_max", "users_bytes_max",
     "script_instructions_max", "script_ms_max", "scripts_bytes_max", "libraries_bytes_max",
-    "slowlog_slower_than_us", "slowlog_entries_max", "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
+    "slowlog_slower_than_us", "slowlog_entries_max", "latency_monitor_threshold_ms",
+    "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
     "protected_mode", "flushall", "flushdb", "notify_keyspace_events", "requirepass",
 ))  # fmt: skip
 SECRET = frozenset(("requirepass",))  # no message shows these values
@@ -210,6 +211,7 @@ class Config:
     # What operators see
     slowlog_slower_than_us: int = 10_000  # commands that take longer are in the slow log; negative: none
     slowlog_entries_max: int = 128  # kept commands of the slow log
+    latency_monitor_threshold_ms: int = 0  # what takes so long is an event of LATENCY HISTORY; 0: nothing is
     log_level: str = "info"  # the lowest level of lines, for all areas or some: "info, peers=debug, clients=error"
     log_format: str = "text"  # one line an event: text or json
     log_to: str = "stderr"  # stderr, journal, or the path of a file of this node alone, which is rotated
@@ -334,7 +336,7 @@ _MOST = {
 def is_address(text: str) -> bool:
     """Whether it is HOST:PORT."""
     host, _, port = text.rpartition(":")
-    return bool(host) and port.isdigit() and 0 < int(port) <= PORT_MAX
+    return bool(host) and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= PORT_MAX
 
 
 def _check_tls(config: Config) -> None:

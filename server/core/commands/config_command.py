@@ -35,6 +35,7 @@ _SHELL_FACTS = ("bind", "dir", "port")
 
 
 _REDIS_NAMES = {
+    "latency-monitor-threshold": "latency_monitor_threshold_ms",
     "notify-keyspace-events": "notify_keyspace_events",
     "protected-mode": "protected_mode",
     "slowlog-log-slower-than": "slowlog_slower_than_us",
@@ -65,7 +66,6 @@ def settings(services: Services) -> dict[str, str]:
         "maxmemory-policy": "noeviction",
         "proto-max-bulk-len": str(config.value_bytes_max),
         "save": "",
-        "latency-monitor-threshold": "0",  # there is no monitor of events
         "tcp-keepalive": str(config.keepalive_ms // 1000),
         "timeout": str(config.idle_timeout_ms // 1000),
         **{name: own[ours] for name, ours in _REDIS_NAMES.items()},

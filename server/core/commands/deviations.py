@@ -46,6 +46,11 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "They tell how long clients of this node have waited, quorum and commit included. Redis times its processor.",
     ),
     Deviation(
+        ("latency|graph", "latency|history", "latency|latest", "latency|reset"),
+        "The events are those of a node: command (quorum and commit included), commit, sync (with fsync = always) and "
+        "event-loop. LATENCY GRAPH prints a line for each sample.",
+    ),
+    Deviation(
         ("monitor",),
         "It shows the commands of this node's clients as they begin, not those that other nodes relay, nor those that "
         "scripts run. Of very long commands it shows the first 4 KB, of a transaction the first 100 commands. A client "
@@ -71,9 +76,9 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         ("config|set", "config|rewrite"),
         "CONFIG SET takes the settings that a running node follows, which dyn.toml(5) lists, and of Redis' names "
-        "protected-mode, timeout, slowlog-log-slower-than, slowlog-max-len, notify-keyspace-events (one for all nodes) and "
-        "requirepass (the user default on all nodes). The others are taken when the node starts. CONFIG REWRITE changes "
-        "only lines of settings that CONFIG SET has changed.",
+        "protected-mode, timeout, slowlog-log-slower-than, slowlog-max-len, latency-monitor-threshold, "
+        "notify-keyspace-events (one for all nodes) and requirepass (the user default on all nodes). The others are taken "
+        "when the node starts. CONFIG REWRITE changes only lines of settings that CONFIG SET has changed.",
     ),
     Deviation(
         ("client|tracking",),

@@ -93,6 +93,11 @@ def _queued(session: Session) -> int:
     return -1 if session.transaction is None else len(session.transaction.commands)
 
 
+def _waiting_bytes(session: Session) -> int:
+    """The bytes of its commands that have been read whole and wait for the one before them."""
+    return sum([len(arg) for args in session.backlog for arg in args])
+
+
 def tracking_flags(tracker: Tracker | None) -> str:
     """The flags that CLIENT LIST shows of a session that tracks keys."""
     return "" if tracker is None else "t" + "R" * tracker.is_broken + "B" * tracker.broadcasts
@@ -103,6 +108,7 @@ def describe(session: Session, now_ms: int, buffers: Buffers = NO_BUFFERS) -> st
     user = session.user.decode("utf-8", "replace")
     channels, patterns, shards = session.subscriber.names if session.subscriber is not None else ((), (), ())
     is_subscribed, in_transaction = session.subscriber is not None, session.transaction is not None
+    waiting_bytes = _waiting_bytes(session)
     tracker, redirect = session.tracker, -1 if session.tracker is None else session.tracker.redirect
     state = "P" * is_subscribed + "x" * in_transaction + "b" * session.is_waiting + tracking_flags(tracker)
     flags = "O" * session.is_monitor + state + "e" * session.no_evict + "T" * session.no_touch
@@ -111,8 +117,9 @@ def describe(session: Session, now_ms: int, buffers: Buffers = NO_BUFFERS) -> st
         f"name={session.name.decode()}",
         f"age={(now_ms - session.created_ms) // 1000} idle={(now_ms - session.active_ms) // 1000} flags={flags or 'N'}",
         f"db={session.database} sub={len(channels)} psub={len(patterns)} ssub={len(shards)} multi={_queued(session)}",
-        f"qbuf={buffers.input_bytes} qbuf-free=0 argv-mem=0 multi-mem={session.queued_bytes()} rbs=0 rbp=0 obl=0",
-        f"oll={int(buffers.output_bytes > 0)} omem={buffers.output_bytes} tot-mem={buffers.total_bytes}",
+        f"qbuf={buffers.input_bytes} qbuf-free=0 argv-mem={waiting_bytes} multi-mem={session.queued_bytes()}",
+        f"rbs=0 rbp=0 obl=0 oll={int(buffers.output_bytes > 0)} omem={buffers.output_bytes}",
+        f"tot-mem={buffers.total_bytes + waiting_bytes}",
         f"events=r cmd={session.last_command or 'NULL'} user={user} redir={redirect}",
         f"resp={3 if session.resp3 else 2} lib-name={session.library_name.decode()}",
         f"lib-ver={session.library_version.decode()}\n",

@@ -62,14 +62,14 @@ def _protect(services: Services, config: Config) -> None:
     services.access.protected_mode = config.protected_mode
 
 
-def _bound_slow_log(services: Services, config: Config) -> None:
-    services.latencies.slow_us = config.slowlog_slower_than_us
-    services.latencies.keep(config.slowlog_entries_max)
+def _watch_latencies(services: Services, config: Config) -> None:
+    services.latencies.read_settings()
 
 
 _APPLY: dict[str, Callable[[Services, Config], None]] = {
     "hints_bytes_max": _bound_hints,
     "protected_mode": _protect,
-    "slowlog_slower_than_us": _bound_slow_log,
-    "slowlog_entries_max": _bound_slow_log,
+    "slowlog_slower_than_us": _watch_latencies,
+    "slowlog_entries_max": _watch_latencies,
+    "latency_monitor_threshold_ms": _watch_latencies,
 }

@@ -225,6 +225,15 @@ def test_a_line_of_client_list_has_the_fields_of_redis_in_their_order() -> None:
     assert client.ask("CLIENT LIST") == LINE.format(ADDRESS, LOCAL_ADDRESS, "", 0, 0, "N", "client|list", 2, "", "")
 
 
+def test_commands_that_wait_behind_a_blocking_one_are_counted() -> None:
+    node = make_node()
+    client = Client(node)
+    node.commands(client.session, [b"BLPOP q 0".split(), [b"SET", b"k", b"x" * 5000]], client.now_ms)
+    node.end_turn()
+    line = Client(node).ask("CLIENT LIST").splitlines()[0]
+    assert " argv-mem=5004 " in line and " tot-mem=5004 " in line and " cmd=blpop " in line
+
+
 def test_client_info_knows_what_the_connection_has_said_of_itself() -> None:
     client = Client(make_node())
     client.raw("HELLO 3 SETNAME me", "CLIENT SETINFO LIB-NAME lib", "CLIENT SETINFO LIB-VER 1.2", "CLIENT NO-EVICT ON")
