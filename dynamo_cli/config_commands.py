@@ -160,15 +160,15 @@ def _set_in_nodes(context: typer.Context, name: str, value: str, on_all: bool, a
 
 
 def _members(target: Target, on_all: bool) -> list[tuple[str, Address]]:
-    """The names and addresses of the nodes to change."""
+    """The names and addresses of the nodes to change. A node that joins is one: it fetches at its own rate."""
     with target.connect() as client:
         if not on_all:
             return [(str(ask(client, {"name": str}, "DYN.CLUSTER", "MYSELF")["name"]), client.address)]
         nodes = ask(client, {"nodes": list}, "DYN.CLUSTER", "STATUS")["nodes"]
         for node in nodes:
-            require(client, "DYN.CLUSTER STATUS", node, {"name": str, "address": str, "role": str})
+            require(client, "DYN.CLUSTER STATUS", node, {"name": str, "address": str})
         ports = ask_ports(client)
-    return [(node["name"], reachable_address(node, ports)) for node in nodes if node["role"] != "joining"]
+    return [(node["name"], reachable_address(node, ports)) for node in nodes]
 
 
 def _set_on(target: Target, node: str, address: Address, name: str, value: str) -> dict[str, Any]:

@@ -75,12 +75,23 @@ def test_r_and_w_are_staged(scripted: Scripted, dyn: Dyn) -> None:
     assert got.exit_code == 1 and "first stage" in got.stderr
 
 
+def test_set_on_all_changes_nodes_that_join_or_leave(scripted: Scripted, dyn: Dyn) -> None:
+    """The node that joins is the one that fetches: its rate is what an operator wants to change."""
+    roles = ("member", "joining", "leaving")
+    nodes = [scripted({"CONFIG SET": "OK"}) for _ in roles]
+    rows = [{"name": role, "address": node.address, "role": role} for role, node in zip(roles, nodes, strict=True)]
+    nodes[0].script["DYN.CLUSTER STATUS"] = {"nodes": rows}
+    got = dyn(nodes[0], "config", "set", "--all", "background_keys_per_s", "7")
+    assert got.exit_code == 0 and len(got.stdout.splitlines()) == 3
+    for node in nodes:
+        assert node.calls[-1] == [b"CONFIG", b"SET", b"background_keys_per_s", b"7"]
+
+
 def test_set_on_all_tells_who_refuses_and_who_is_not_there(scripted: Scripted, dyn: Dyn) -> None:
     good, bad, gone = scripted({}), scripted({"CONFIG SET": "-ERR no"}), scripted({})
     gone.close()
-    addresses = {"n1": good.address, "n2": bad.address, "n3": gone.address, "n4": "127.0.0.1:1"}
+    addresses = {"n1": good.address, "n2": bad.address, "n3": gone.address}
     nodes = [{"name": name, "address": address, "role": "member"} for name, address in addresses.items()]
-    nodes[-1]["role"] = "joining"
     good.script |= {"DYN.CLUSTER STATUS": {"nodes": nodes}, "CONFIG SET": "OK"}
     got = dyn(good, "config", "set", "--all", "siblings_max", "7")
     assert (got.exit_code, got.stdout) == (1, "n1: siblings_max = 7, until the node restarts\n")

@@ -41,6 +41,9 @@ _FAILURE = re.compile(
     r"(?:: (?P<details>.*))?",
     re.DOTALL,
 )
+_FOR = " for "  # between what has failed and the command of the client
+_UNREAD = b" outcome=unread: "
+_NAME_BYTES = 32
 _MAYBE_BEFORE = "a node that has not answered may have written it before"
 
 
@@ -202,10 +205,22 @@ def no_quorum(tally: Tally, operation: str, outcome: str) -> ErrorReply:
     return _quorum_error("NOQUORUM", tally, operation, outcome)
 
 
-def no_read_quorum(operation: str, got: int, wanted: int, replicas: int) -> Failure:
-    """Too few replicas have answered a question that reads keys."""
-    reason = f"{got} of {replicas} replicas answered, {wanted} are needed"
-    return Failure(f"NOQUORUM {operation}", (got, wanted, 0), "unread", reason)
+def no_read_quorum(replicas: str, got: int, wanted: int, count: int) -> Failure:
+    """Too few of the `count` replicas have answered a question that reads keys. `replicas`: how an error calls them."""
+    reason = f"{got} of {count} {replicas} answered, {wanted} are needed"
+    return Failure("NOQUORUM read", (got, wanted, 0), "unread", reason)
+
+
+def read_failed(error: ErrorReply, args: list[bytes] | None, is_first_step: bool) -> ErrorReply:
+    """Returns the reply to a command of several steps whose read has failed. It names the command of the client, and says
+    what the command has written: nothing, if the read was its first step. Any other error is returned as it is."""
+    if not args or _UNREAD not in error:
+        return error
+    failure = Failure.read(error)
+    name = args[0][:_NAME_BYTES].decode("latin-1").upper()
+    what = f"{failure.what.partition(_FOR)[0]}{_FOR}{name}"  # a step may be a command, too, which no client knows
+    explanation = EXPLAINED["unread"] + (" or written" if is_first_step else " in this step")
+    return Failure(what, failure.counts, "unread", failure.reason, explanation=explanation).reply()
 
 
 def disks_full(tally: Tally, names: Sequence[str]) -> ErrorReply:

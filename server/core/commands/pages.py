@@ -331,8 +331,8 @@ def _quorum(services: Services, part: Range, answers: Answers) -> list[Any]:
     wanted = _quorum_of(services, part.owners)
     if len(sound) < wanted:
         services.state.statistics.no_quorum += 1
-        scan = f"scan of slots {part.start_slot}-{part.end_slot - 1}"
-        raise UnreadRange(part, no_read_quorum(scan, len(sound), wanted, len(part.owners)))
+        replicas = f"replicas of slots {part.start_slot}-{part.end_slot - 1}"
+        raise UnreadRange(part, no_read_quorum(replicas, len(sound), wanted, len(part.owners)))
     return sound
 
 

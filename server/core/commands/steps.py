@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from protocol.resp import Reply
-from server.core.base.errors import CommandError, ErrorReply, damaged_here
+from server.core.base.errors import CommandError, ErrorReply, damaged_here, read_failed
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.records import versions
@@ -163,7 +163,7 @@ class KeyCommand(KeyRead):
             if refusal is not None:
                 reply = refusal
             elif isinstance(result, ErrorReply):
-                reply = result
+                reply = read_failed(result, self.command(0), True)
             else:
                 reply = self.decide(result)
             if unexpected.planted:

@@ -19,7 +19,7 @@ def missed(behind: Sequence[str]) -> list[str]:
         return []
     return [
         f"{', '.join(behind)} missed writes that no hint was kept of (hints_bytes_max or hint_age_ms_max was reached): "
-        "Merkle repair brings them in time, `dyn repair` now; every key is still served"
+        "Merkle repair brings them in time, `dyn repair` at once when all nodes are up"
     ]
 
 

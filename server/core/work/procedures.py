@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from protocol.resp import Reply
-from server.core.base.errors import CommandError, ErrorReply
+from server.core.base.errors import CommandError, ErrorReply, read_failed
 from server.core.base.poison import poison_of_procedure
 from server.core.base.sinks import Sink
 from server.core.base.state import State
@@ -59,6 +59,7 @@ class Procedure(Sink):
         self._in_background = in_background
         self._is_counted = is_counted and not in_background
         self._running = False
+        self._steps_begun = 0
         self._is_suspended = True  # the generator waits for a result; it has neither ended nor raised
         self._results: list[Any] = []
         self._returned: Reply | None = None
@@ -95,7 +96,7 @@ class Procedure(Sink):
             result = refusal
         if isinstance(result, ErrorReply):
             self._close()
-            self._sink.answer(self._number, result)
+            self._sink.answer(self._number, self._told(result))
             return
         changes = self._state.records.changes
         reply: Reply | None
@@ -105,7 +106,7 @@ class Procedure(Sink):
                 return
             reply = self._returned
         except CommandError as error:
-            reply = error.reply
+            reply = self._told(error.reply)
         except DamagedRecord as damage:
             reply = ErrorReply.of(f"ERR {damage}")
         except Exception as fault:  # noqa: BLE001
@@ -113,6 +114,10 @@ class Procedure(Sink):
         self._close()
         if reply is not None:
             self._sink.answer(self._number, reply)
+
+    def _told(self, error: ErrorReply) -> ErrorReply:
+        """The error of a step, in terms of the command."""
+        return read_failed(error, self.command(0), self._steps_begun <= 1)
 
     def _step(self, result: object) -> bool:
         """Begins the next step. Returns False if the generator has ended; then its reply is in `_returned`."""
@@ -127,6 +132,7 @@ class Procedure(Sink):
             self._state.unexpected.pass_by(f"procedure {self._name}")
         if step is None:
             return False
+        self._steps_begun += 1
         step(self)
         return True
 

@@ -17,6 +17,7 @@ from server.core.base.errors import (
     no_owner_and_no_hint,
     no_quorum,
     no_read_quorum,
+    read_failed,
     timed_out,
 )
 from server.core.base.quorum import Tally
@@ -69,9 +70,29 @@ def test_the_texts() -> None:
         "TIMEOUT node n2, which coordinates this key, is there but has not answered within 5500 ms: got=0 wanted=1 "
         "hinted=0 outcome=unread: nothing was read; try again"
     )
-    assert text_of(no_read_quorum("scan", 1, 2, 3).reply()) == (
-        "NOQUORUM scan: got=1 wanted=2 hinted=0 outcome=unread: 1 of 3 replicas answered, 2 are needed; nothing was read"
+    assert text_of(no_read_quorum("replicas of slots 0-127", 1, 2, 3).reply()) == (
+        "NOQUORUM read: got=1 wanted=2 hinted=0 outcome=unread: 1 of 3 replicas of slots 0-127 answered, 2 are needed; "
+        "nothing was read"
     )
+
+
+def test_a_read_that_fails_is_told_in_terms_of_the_clients_command() -> None:
+    failed = no_read_quorum("replicas", 1, 2, 3).reply()
+    told = read_failed(failed, [b"hset", b"key", b"field", b"value"], is_first_step=True)
+    assert text_of(told) == (
+        "NOQUORUM read for HSET: got=1 wanted=2 hinted=0 outcome=unread: 1 of 3 replicas answered, 2 are needed; nothing "
+        "was read or written"
+    )
+    whole = text_of(read_failed(told, [b"RENAME", b"key", b"other"], is_first_step=False))
+    assert whole.startswith("NOQUORUM read for RENAME: got=1") and "HSET" not in whole
+    assert whole.endswith("; nothing was read in this step")
+    late = timed_out(Tally(3, 2), "read", "unread", 3000)
+    assert text_of(read_failed(ErrorReply(bytes(late)), [b"INCR", b"key"], True)).startswith(
+        "TIMEOUT read within 3000 ms for INCR: got=0 wanted=2 hinted=0 outcome=unread: "
+    )
+    assert read_failed(failed, None, True) is failed, "background work has no client"
+    for reply in WRITES.values():
+        assert read_failed(reply, [b"HSET", b"key"], True) is reply
 
 
 @pytest.mark.parametrize("what", WRITES)

@@ -192,7 +192,7 @@ def test_slots_that_could_not_be_read_are_not_taken_for_dead() -> None:
 
 def test_no_quorum_is_an_error_at_each_question() -> None:
     owners = Owners([("set", 0, 0)], [0], [])
-    with pytest.raises(pages.CommandError, match="NOQUORUM scan of slots"):
+    with pytest.raises(pages.CommandError, match="NOQUORUM read"):
         owners.run(all_pages(3))
 
 
