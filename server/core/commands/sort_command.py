@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from heapq import merge
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from protocol import resp
@@ -25,8 +26,10 @@ from server.core.commands.spec import ALONE, CommandSpec
 from server.core.commands.typed_steps import content_with, gather, replace
 from server.core.formats.numbers import double_of
 from server.core.records.kinds import HASH, LIST, NONE, SET, STRING, ZSET
+from server.core.records.orders import by_score
 from server.core.records.positions import FIRST, after
-from server.core.records.views import View, unpack_score
+from server.core.records.slicing import each_of, made_of
+from server.core.records.views import View
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
 
@@ -134,21 +137,13 @@ def in_order(weights: list[Any], is_descending: bool) -> Generator[None, None, l
 
 def _elements_of(services: Services, view: View, wanted: SortOptions) -> Generator[Step, Any, list[bytes]]:
     """The elements of a list or a set, or of a sorted set in the order of their scores."""
-    pairs: list[tuple[float, bytes]] = []
-    unpaused = 0
-    for chunk in range(view.chunks()):
-        for field, payload in view.items_in(chunk):
-            score = unpack_score(payload) if view.key_type == ZSET else 0.0
-            pairs.append((score, payload if view.key_type == LIST else field))
-        unpaused += view.chunk_size(chunk)
-        if unpaused > _SLICE_ELEMENTS:
-            unpaused = 0
-            yield next_turn(services)
+    is_backwards = wanted.is_descending and not wanted.sorts()
     if view.key_type != ZSET:
-        is_backwards = wanted.is_descending and not wanted.sorts()
-        return [element for _, element in (reversed(pairs) if is_backwards else pairs)]
-    places = yield from in_slices(services, in_order(pairs, wanted.is_descending and not wanted.sorts()))
-    return [pairs[place][1] for place in places]
+        elements = yield from in_slices(services, made_of(itemgetter(view.key_type == LIST), view))
+        return elements[::-1] if is_backwards else elements
+    pairs = yield from in_slices(services, made_of(by_score, view))
+    places = yield from in_slices(services, in_order(pairs, is_backwards))
+    return (yield from in_slices(services, each_of(lambda place: pairs[place][1], places)))
 
 
 def _looked_up(

@@ -131,6 +131,8 @@ COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "SRANDMEMBER again": ([S], [b"SRANDMEMBER", b"s", b"-%d" % SIZE]),
     "SSCAN": ([S], [b"SSCAN", b"s", b"0", b"COUNT", b"1000"]),
     "SORT": ([S], [b"SORT", b"s", b"ALPHA"]),
+    "SORT of a sorted set as it is": ([Z], [b"SORT", b"z", b"BY", b"nosort"]),
+    "SORT of a list as it is": ([L], [b"SORT", b"l", b"BY", b"nosort", b"DESC"]),
     "SUNION": ([S, S2], [b"SUNION", b"s", b"s2"]),
     "SINTER": ([S, S2], [b"SINTER", b"s", b"s2"]),
     "SDIFF": ([S, S2], [b"SDIFF", b"s", b"s2"]),
