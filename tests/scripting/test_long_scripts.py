@@ -10,11 +10,10 @@ import pytest
 
 from server.core.base.config import Config
 from server.core.commands.scripting import steps
-from server.core.commands.slices import Slices
 from server.core.commands.transactions import snapshot
 from server.core.node import Node
 from server.core.services import script_workers
-from server.core.services.script_workers import BEAT_MS, TOO_MANY, WAITING_MAX, WORKERS_MAX
+from server.core.services.script_workers import BEAT_MS, WAITING_MAX, WORKERS_MAX
 from server.core.work.procedures import Procedure, Step
 from server.scripting.runtime import Runtime
 from server.scripting.workers import ScriptThread
@@ -271,47 +270,6 @@ def test_a_script_that_has_written_over_several_slots_cannot_be_killed() -> None
     told = _pass_time(client.node, client, CONFIG.script_ms_max + 2 * BEAT_MS)
     assert told[client.session] == b"-ERR the script was stopped: it took longer than script_ms_max=10000 ms\r\n"
     assert other.ask("MGET a b") == ["1", "1"]
-
-
-def test_a_script_whose_writes_are_being_stored_cannot_be_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses = 0
-    settle = snapshot.Snapshot.settle
-
-    def settle_in_slices(self: snapshot.Snapshot) -> Slices[None]:
-        nonlocal pauses
-        pauses += 1
-        yield
-        yield from settle(self)
-
-    monkeypatch.setattr(snapshot.Snapshot, "settle", settle_in_slices)
-    client = _client()
-    other = _beside(client)
-    _begin(client, "redis.call('SET', KEYS[1], 1) " + COMPUTES + "return n", "1", "k")
-    while not pauses:
-        assert client.step() == b"", "it runs"
-    assert other.error("SCRIPT KILL").startswith("UNKILLABLE Sorry the script already executed write commands")
-    assert decoded(client.wait()) == 8999997
-    assert other.ask("GET k") == "1"
-    assert other.error("SCRIPT KILL") == "NOTBUSY No scripts in execution right now."
-
-
-def test_a_node_that_stops_ends_scripts_of_which_nothing_stays() -> None:
-    client = _client()
-    several, waiting = _beside(client), _beside(client)
-    _begin(client, "redis.call('SET', KEYS[1], 1) " + ENDLESS, "1", "k")
-    both = "redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 1) " + COMPUTES + "return n"
-    _begin(several, both, "2", "a", "b")
-    _begin(waiting, ENDLESS, "1", "w")
-    client.node.services.shutdown.begin()
-    told = {session: bytes(data) for session, data in finish_turn(client.node).replies}
-    assert told == {
-        client.session: b"-ERR the script was stopped: its node is about to stop. Nothing that it wrote was kept\r\n",
-        waiting.session: b"-%b\r\n" % TOO_MANY.encode(),
-    }
-    assert not client.node.services.shutdown.over
-    assert decoded(several.wait()) == 8999997, "what it has written stays, so it may end"
-    assert _pass_time(client.node, client, client.now_ms + 2 * BEAT_MS) == {}
-    assert client.node.services.shutdown.over, "long before a request's time is over"
 
 
 def test_functions_are_killed_and_shown_by_function_commands() -> None:

@@ -133,7 +133,6 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     clients, scripts = ClientSessions(state, waiting.blocked, timers), Scripts(state, timers)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
-
     votes = Votes(state, writes.unconfirmed, reads.is_overdue)
     collection = Collection(state, questions, background)
     scrub = Scrub(state, questions, background, collection)
