@@ -16,7 +16,7 @@ from protocol.databases import MARK
 from server.core import chains
 from server.core.base.errors import BUSY, CommandError
 from server.core.base.lanes import Lane, Lanes, Parked
-from server.core.base.sinks import Access, Session, Sink
+from server.core.base.sinks import Session, Sink
 from server.core.chains import Chains, may_enter, needs_no_lanes
 from server.core.commands.databases import inner_arguments
 from server.core.commands.execution import execute, fail
@@ -172,7 +172,7 @@ class Dispatcher:
             session.kind, session.turn = kind, turn
         elif kind == ALONE or session.kind == ALONE or self._holds_back(session):
             return False
-        if fits and session.access is not None and self._refuses(session, session.access, spec, args):
+        if session.access is not None and spec is not None and fits and self._refuses(session, spec, args):
             return True
         if is_queued:
             session.answer(session.open(args), queue(session, spec, args, self._state.config))
@@ -211,14 +211,14 @@ class Dispatcher:
         lanes.enter(number, own, kind, turn)
         self._start(spec, session, number, args)
 
-    def _refuses(self, session: Session, access: Access, spec: CommandSpec | None, args: list[bytes]) -> bool:
+    def _refuses(self, session: Session, spec: CommandSpec, args: list[bytes]) -> bool:
         """HOT. Answers a command with an error if the session's user may not run it. Returns whether it was answered. An
         unknown command or a wrong number of arguments does not come here: it gets another error, as in Redis."""
         try:
-            reply = access.refusal(session, args)
+            reply = None if session.access is None else session.access.refusal(session, args)
         except Exception as error:  # noqa: BLE001
             reply = self._unexpected.contain(error, self.changes, "looking up what a user may do")
-        if reply is None or spec is None:
+        if reply is None:
             return False
         session.last_command = spec.name
         session.answer(session.open(args), refused(session, spec, reply))

@@ -133,8 +133,8 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     clients, scripts = ClientSessions(state, waiting.blocked, timers), Scripts(state, timers)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
-
-    votes, collection = Votes(state, writes.unconfirmed, reads.is_overdue), Collection(state, questions, background)
+    votes = Votes(state, writes.unconfirmed, reads.is_overdue)
+    collection = Collection(state, questions, background)
     scrub = Scrub(state, questions, background, collection)
     mending, hint_replay = Mending(state, questions, background), HintReplay(state, background, questions)
     layout_listeners: list[Callable[[], None]] = []
