@@ -78,6 +78,7 @@ def test_one_that_has_become_stale_while_it_read_writes_nothing(node: Node, text
         for message in messages_in(data)
         if message[0] == b"COMPARE"
     ]
+    node.state.at(500)  # this node does not stand still: then the read would begin again first (base/pauses.py)
     for peer in (member(2).id, member(3).id):
         node.receive(peer, [b"SAME", b"0", compare[2]], 1001)
     assert batch.replies == [STALE] and not finish_turn(node).writes and node.state.procedures == 0
