@@ -214,7 +214,7 @@ def no_read_quorum(replicas: str, got: int, wanted: int, count: int) -> Failure:
 def read_failed(error: ErrorReply, args: list[bytes] | None, is_first_step: bool) -> ErrorReply:
     """Returns the reply to a command of several steps whose read has failed. It names the command of the client, and says
     what the command has written: nothing, if the read was its first step. Any other error is returned as it is."""
-    if not args or _UNREAD not in error:
+    if not args or error.find(_UNREAD) < 0:
         return error
     failure = Failure.read(error)
     name = args[0][:_NAME_BYTES].decode("latin-1").upper()
