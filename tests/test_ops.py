@@ -20,7 +20,9 @@ _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"),
 def known_names() -> set[str]:
     """The names of all samples that a node may have; a family may be empty now."""
     shell, metrics = made()
-    shell.services.process.facts = {"loop_lag_ms": "1", "loop_lag_ms_max": "1"}
+    shell.services.process.facts = dict.fromkeys(
+        ("loop_lag_ms", "loop_lag_ms_max", "disk_free_bytes", "certificate_left_s"), "1"
+    )
     shell.services.scrub.keys_with_siblings = 0  # known after the first scrub
     families = text_string_to_metric_families(metrics.answer(b"GET", b"/metrics")[2].decode())
     return {family.name + suffix for family in families for suffix in _SUFFIXES[family.type]} | ENGINE

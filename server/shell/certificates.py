@@ -100,7 +100,11 @@ class Certificates:
 
     def days_left(self) -> int:
         """The whole days until our certificate expires; negative once it has."""
-        return int((self.expires_s - time.time()) // DAY_S)
+        return int(self.left_s() // DAY_S)
+
+    def left_s(self) -> int:
+        """The seconds until then."""
+        return int(self.expires_s - time.time())
 
     def warning(self) -> str:
         """What is to be done about the certificate; empty while it is valid for more than `WARN_DAYS` and can be read."""

@@ -116,6 +116,12 @@ class DiskWatch:
             room = self._judge()
         if self._refuses:
             if room == FOR_WRITES and has_room_to_open(self._engine, self._directory):
+                log.warning(
+                    "%d MiB are free in %s: the node restarts in this process to take writes again; until then its port is "
+                    "closed",
+                    self._free_bytes() >> 20,
+                    self._directory,
+                )
                 self._reopen()
             return
         if room != self._room:
@@ -146,6 +152,10 @@ class DiskWatch:
         """The same once writes are about to be refused: then the cluster is degraded. A share of the disk would say less:
         10 % of it may be terabytes."""
         return self.notices() if self._seen_free_bytes < URGENT * self._config.disk_free_bytes_min else []
+
+    def facts(self) -> dict[str, str]:
+        """The free space of now. Raises OSError."""
+        return {} if self._config.engine == "memory" else {"disk_free_bytes": str(self._free_bytes())}
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._directory).free

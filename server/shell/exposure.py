@@ -75,6 +75,11 @@ class Exposure:
         """Those of the notices because of which the cluster is degraded."""
         return [self._certificates.warning()] if self._certificates.is_urgent() else []
 
+    def times(self) -> dict[str, str]:
+        """How long the certificate is still valid; negative once it is not."""
+        certificates = self._certificates
+        return {"certificate_left_s": str(certificates.left_s())} if certificates.is_given() else {}
+
     def facts(self) -> dict[str, object]:
         """The same for `dyn doctor`."""
         certificates = self._certificates
@@ -89,7 +94,7 @@ class Exposure:
         if found != self._logged:
             self._logged = found
             if found:
-                log.warning("this node listens on %s, which other machines can reach: %s", self._listen, found)
+                log.warning("this node listens on %s, and not for this machine alone: %s", self._listen, found)
             else:
                 log.info("what other machines can do at %s is bounded now: nothing to warn of", self._listen)
-        return f"other machines can reach it: {found}" if found else ""
+        return f"it listens on {self._listen}, and not for this machine alone: {found}" if found else ""

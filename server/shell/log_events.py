@@ -45,6 +45,9 @@ EVENTS: dict[str, dict[str, str]] = {
         "no space left in %s: the reserve is removed": "disk_full directory",
         "%d MiB are free in %s: %s": "disk_room free_mib directory says",
         "the space of deleted keys could not be freed: %s": "space_not_freed error",
+        "%d MiB are free in %s: the node restarts in this process to take writes again; until then its port is closed": (
+            "disk_free_restart free_mib directory"
+        ),
         "no reserve of disk space can be allocated: %s": "no_reserve error",
         "the engine waits for room: it is opened anew": "engine_reopened",
         "the engine: %s": "engine_trouble error",
@@ -123,7 +126,7 @@ EVENTS: dict[str, dict[str, str]] = {
         "command of %s: %s": "operator_command who command",
         "command of %s was refused: %s: %s": "operator_command_refused who command refusal",
         "%d more commands of operators came in one moment and are not in this log": "operator_commands_left_out count",
-        "this node listens on %s, which other machines can reach: %s": "exposed address found",
+        "this node listens on %s, and not for this machine alone: %s": "exposed address found",
         "what other machines can do at %s is bounded now: nothing to warn of": "not_exposed address",
         "certificate read again: new connections use it; it expires in %d days": "certificate_read days_left",
         "the key in %s can be read by others than its owner: chmod 600": "key_readable file",

@@ -25,6 +25,8 @@ _FACTS = {  # gauges that only the shell knows, by the name of the fact
     "loop_lag_ms": ("dyn_loop_lag_seconds", "How late the event loop was at most in the last second.", 1000.0),
     "loop_lag_ms_max": ("dyn_loop_lag_seconds_max", "The same since the start.", 1000.0),
     "gc_ms_max": ("dyn_gc_seconds_max", "The longest collection of garbage since the start.", 1000.0),
+    "disk_free_bytes": ("dyn_disk_free_bytes", "The free space on the disk of this node's directory.", 1.0),
+    "certificate_left_s": ("dyn_certificate_left_seconds", "How long this node's certificate is still valid.", 1.0),
 }
 
 
@@ -97,6 +99,8 @@ class NodeCollector(Collector):
         yield _gauge("dyn_records_unreadable", "Ranges that could not be read.", len(records.unreadable))
         if (counted := self._services.scrub.keys_with_siblings) is not None:
             yield _gauge("dyn_keys_with_siblings", "Keys with siblings here, as the last scrub has found.", counted)
+        least_bytes = state.config.disk_free_bytes_min
+        yield _gauge("dyn_disk_free_bytes_min", "With less free space this node refuses writes.", least_bytes)
         yield _gauge("dyn_disk_full", "1 while this node refuses writes for lack of space.", int(state.disk_full))
 
     def _cluster(self) -> Iterator[Metric]:
@@ -121,7 +125,7 @@ class NodeCollector(Collector):
         family = GaugeMetricFamily("dyn_peer_state", "1 for the state of another member.", labels=["peer", "state"])
         compared = GaugeMetricFamily(
             "dyn_compared_age_seconds",
-            "Since this node's last whole comparison with another member, which it leads.",
+            "Since this node's last whole comparison with another member, which it leads; without one, since that came up.",
             labels=["peer"],
         )
         for member in layout.members:
@@ -129,7 +133,7 @@ class NodeCollector(Collector):
                 continue
             for each in PeerState:
                 family.add_metric([member.name, each.value], float(state.liveness.state(member.id) is each))
-            if (compared_ms := services.anti_entropy.compared_ms.get(member.id)) is not None:
+            if (compared_ms := services.anti_entropy.last_compared_ms(member.id)) is not None:
                 compared.add_metric([member.name], (now_ms - compared_ms) / 1000)
         yield family
         yield compared

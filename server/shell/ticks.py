@@ -98,7 +98,9 @@ class Ticks:
         self._set_timer(now_ms)
 
     def _note_facts(self, now_ms: int) -> None:
-        facts = process_facts() | self._location | self._rates.facts(now_ms)
+        facts = (
+            process_facts() | self._location | self._rates.facts(now_ms) | self._disk.facts() | self._exposure.times()
+        )
         self._context.services.process.facts = facts | self._lag.facts() | self._collections.facts()
 
     def _slept_ms(self) -> int:

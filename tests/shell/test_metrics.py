@@ -79,6 +79,7 @@ def test_every_sample_has_a_family_of_its_own_and_help() -> None:
 
 def test_who_is_compared_with_is_told_with_the_age() -> None:
     shell, metrics = made()
+    shell.node.state.is_filling = False  # whoever is filled leads no comparisons
     second = shell.node.state.layout.members[1] if shell.node.state.layout is not None else None
     assert second is not None and ("dyn_compared_age_seconds", "n2") not in samples(metrics)
     shell.services.anti_entropy.compared_ms[second.id] = shell.node.state.now_ms - 4000

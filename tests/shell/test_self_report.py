@@ -9,6 +9,7 @@ from tests.shell.test_metrics import made
 def test_a_node_tells_of_hints_comparisons_and_access_by_names() -> None:
     shell, _ = made()
     services, state = shell.services, shell.node.state
+    state.is_filling = False  # whoever is filled leads no comparisons
     assert state.layout is not None
     second, third = (member.id for member in state.layout.members if member.id != state.id)
     names = {member.id: member.name for member in state.layout.members}

@@ -6,22 +6,31 @@ Prometheus' own promtool is installed, it judges the same metrics by the file it
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import pytest
 
+from dynamo_cli.certificates import LOCAL_HOSTS, make
 from server.core.base.config import Config
 from server.core.records.records import storage_key_of
+from server.shell.certificates import Certificates
 from server.shell.clients import Clients
+from server.shell.disk import DiskWatch
+from server.shell.exposure import Exposure
 from server.shell.facts import LoopLag
 from server.shell.metric_families import NodeCollector
+from server.storage.engine import Engine
 from tests.faults import broken_handler, commands
 from tests.sim.host import Host
 from tests.sim.world import World
@@ -232,6 +241,38 @@ def _repair_old() -> Scene:
     return _around(n1, cause)
 
 
+def _disk_low() -> Scene:
+    """A real disk, and a bound that is a little below its free space."""
+    world, folder = _world(), Path(__file__).parent
+    state, free_bytes = world.hosts[0].running.state, shutil.disk_usage(folder).free
+    loop = asyncio.new_event_loop()
+    watch = DiskWatch(cast(Engine, None), Config(engine="rocksdb"), folder, loop, print, print, int, int, False)
+    with closing(watch), closing(loop):
+        world.hosts[0].running.services.process.facts |= watch.facts()
+
+    def cause() -> None:
+        state.config = replace(state.config, disk_free_bytes_min=free_bytes // 2)
+
+    return _around(world.hosts[0], cause)
+
+
+def _certificate_ends() -> Scene:
+    """A certificate for 365 days, and one for 6."""
+    world = _world()
+    facts = world.hosts[0].running.services.process.facts
+
+    def use(days: int) -> None:
+        with TemporaryDirectory() as folder:
+            certs = Path(folder)
+            make(certs, "n1", LOCAL_HOSTS, days=days)
+            files = {"tls_cert_file": str(certs / "n1.crt"), "tls_key_file": str(certs / "n1.key")}
+            exposure = Exposure(world.hosts[0].running.services, lambda: True, Certificates(Config.of(files)))
+            facts.update(exposure.times())
+
+    use(365)
+    return _around(world.hosts[0], lambda: use(6))
+
+
 def _disk_full() -> Scene:
     world = _world()
     return _around(world.hosts[0], lambda: world.fill(world.hosts[0], True))
@@ -278,7 +319,9 @@ CAUSES: dict[str, Callable[[], Scene]] = {
     "DynDamagedRecords": _damaged,
     "DynRecordsLost": _lost,
     "DynRepairOld": _repair_old,
+    "DynDiskLow": _disk_low,
     "DynDiskFull": _disk_full,
+    "DynCertificateEnds": _certificate_ends,
     "DynClockOff": _clock_off,
     "DynSlowLoop": _slow_loop,
     "DynClientsFull": _clients_full,
@@ -297,6 +340,50 @@ def test_an_alert_fires_for_its_cause_and_not_before(alert: str, tmp_path: Path)
     if shutil.which("promtool") is not None:
         assert judged_by_promtool(tmp_path, alert, before, before) == ""
         assert judged_by_promtool(tmp_path, alert, before, after) == "1"
+
+
+def compared_ages_s(host: Host) -> list[float]:
+    return [value for (name, _), value in scrape(host).items() if name == "dyn_compared_age_seconds"]
+
+
+def _a_day_later(world: World, host: Host) -> None:
+    for other in world.hosts:
+        if other is not host:
+            other.kill()
+    host.boot_ms += DAY_MS + 60_000
+    world.run(1000)
+
+
+def test_a_peer_that_was_never_compared_becomes_old_too() -> None:
+    world = World(1, 3, Config.of({"tree_leaf_bits": 14}))
+    world.start()
+    leader = world.hosts[0]
+    assert world.run_until(5000, lambda: compared_ages_s(leader) != [])
+    assert not leader.running.services.anti_entropy.compared_ms, "the first comparison is still to come"
+    _a_day_later(world, leader)
+    assert max(compared_ages_s(leader)) > DAY_MS / 1000 and fires("DynRepairOld", {}, scrape(leader))
+
+
+def test_a_comparison_that_the_peer_leads_again_does_not_become_old() -> None:
+    """Dropped hints make a node lead a comparison once. A day later that is no reason to look."""
+    world = _world(hints_bytes_max=2000, repair_interval_ms=2000)
+    led = world.hosts[0]
+    for turn, holder in enumerate(world.hosts[1:]):
+        led.kill()
+        world.run(10_000)
+        for number in range(100):
+            world.ask(holder, "SET", f"key:{turn}:{number}", "v")
+        led.start()
+        assert world.run_until(60_000, lambda: not any(host.running.state.hints.dropped_hints for host in world.hosts))
+    node = next(host for host in world.hosts if _compared_for_hints(host))
+    _a_day_later(world, node)
+    ages_s = compared_ages_s(node)
+    assert len(ages_s) < len(node.running.services.anti_entropy.compared_ms)
+
+
+def _compared_for_hints(host: Host) -> bool:
+    """Whether it has led comparisons that other nodes lead."""
+    return len(compared_ages_s(host)) < len(host.running.services.anti_entropy.compared_ms)
 
 
 def judged_by_promtool(folder: Path, alert: str, before: Samples, after: Samples) -> str:

@@ -214,10 +214,10 @@ def no_read_quorum(replicas: str, got: int, wanted: int, count: int) -> Failure:
 def read_failed(error: ErrorReply, args: list[bytes] | None, is_first_step: bool) -> ErrorReply:
     """Returns the reply to a command of several steps whose read has failed. It names the command of the client, and says
     what the command has written: nothing, if the read was its first step. Any other error is returned as it is."""
-    if not args or _UNREAD not in error:
+    name = args[0][:_NAME_BYTES].decode("latin-1").upper() if args else ""
+    if not name or name.startswith("DYN.") or error.find(_UNREAD) < 0:  # DYN.EVAL and others are sent by nodes only
         return error
     failure = Failure.read(error)
-    name = args[0][:_NAME_BYTES].decode("latin-1").upper()
     what = f"{failure.what.partition(_FOR)[0]}{_FOR}{name}"  # a step may be a command, too, which no client knows
     explanation = EXPLAINED["unread"] + (" or written" if is_first_step else " in this step")
     return Failure(what, failure.counts, "unread", failure.reason, explanation=explanation).reply()

@@ -42,9 +42,9 @@ def facts(services: Services) -> dict[str, Any]:
         ],
         "hints_dropped": {names.get(owner, owner): count for owner, count in state.hints.dropped_hints.items()},
         "compared_s": {  # since the last whole comparison with each member that this node leads
-            names[peer]: (now_ms - compared_ms) // 1000
-            for peer, compared_ms in services.anti_entropy.compared_ms.items()
-            if peer in names
+            name: (now_ms - compared_ms) // 1000
+            for peer, name in names.items()
+            if (compared_ms := services.anti_entropy.last_compared_ms(peer)) is not None
         },
         **services.process.examine(),
     }

@@ -129,6 +129,11 @@ class AntiEntropy:
         }
         return {peer: age_ms // 1000 for peer, age_ms in ages_ms.items() if age_ms > limit_ms}
 
+    def last_compared_ms(self, peer: str) -> int | None:
+        """When this node has last compared itself with a peer as a whole; if it never has, when the peer came up. None if
+        comparisons with it are led by the peer, although this node may have led one, because of hints that it dropped."""
+        return self.compared_ms.get(peer, self._usable_ms.get(peer)) if self._is_leader_of(peer) else None
+
     def _next_peer(self) -> str | None:
         """A peer that is due, else the next one in turn that has differences left; None if there is none."""
         due = [

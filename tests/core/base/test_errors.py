@@ -91,6 +91,7 @@ def test_a_read_that_fails_is_told_in_terms_of_the_clients_command() -> None:
         "TIMEOUT read within 3000 ms for INCR: got=0 wanted=2 hinted=0 outcome=unread: "
     )
     assert read_failed(failed, None, True) is failed, "background work has no client"
+    assert read_failed(failed, [b"DYN.EVAL", b"script"], True) is failed, "no client has sent that"
     for reply in WRITES.values():
         assert read_failed(reply, [b"HSET", b"key"], True) is reply
 
