@@ -95,6 +95,11 @@ def test_anti_entropy_is_told_if_it_has_found_something(told: Told) -> None:
 def test_a_late_loop_is_told(told: Told) -> None:
     assert told.lines(1000, LATE_MS - 1) == []
     assert told.lines(2000, LATE_MS)[0].startswith(f"WARNING the event loop was late by {LATE_MS} ms")
+    assert not told.node.services.latencies.monitor.events, "there is no threshold"
+    Client(told.node).raw("CONFIG SET latency-monitor-threshold 300")
+    told.lines(3000, 299)
+    told.lines(4000, 300)
+    assert told.node.services.latencies.monitor.events["event-loop"].worst_ms == 300
 
 
 def test_a_node_that_starts_tells_of_absent_peers_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
