@@ -7,7 +7,6 @@ Prometheus' own promtool is installed, it judges the same metrics by the file it
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -33,13 +32,11 @@ from server.shell.metric_families import NodeCollector
 from server.storage.engine import Engine
 from tests.faults import broken_handler, commands
 from tests.sim.host import Host
+from tests.sim.promtool import ALERTS, EXPRESSIONS, Samples, judged_by_promtool
 from tests.sim.world import World
 
-ALERTS = Path(__file__).parents[2] / "ops" / "alerts.yml"
-EXPRESSIONS = dict(re.findall(r"- alert: (\w+)\n +expr: (.+)\n", ALERTS.read_text()))
 DAY_MS = 86_400_000
 
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]  # by name and labels
 PEERS = SimpleNamespace(inbound=SimpleNamespace(connections={}, held_bytes=0), links={})
 
 
@@ -384,34 +381,6 @@ def test_a_comparison_that_the_peer_leads_again_does_not_become_old() -> None:
 def _compared_for_hints(host: Host) -> bool:
     """Whether it has led comparisons that other nodes lead."""
     return len(compared_ages_s(host)) < len(host.running.services.anti_entropy.compared_ms)
-
-
-def judged_by_promtool(folder: Path, alert: str, before: Samples, after: Samples) -> str:
-    """For how many nodes promtool says that the alert fires, after half an hour; empty for none."""
-    names = set(re.findall(r"\b(?:up|dyn_\w+)", EXPRESSIONS[alert]))
-    series = []
-    for (name, labels), value in after.items():
-        if name in names:
-            shown = ",".join([f'{label}="{text}"' for label, text in (*labels, ("instance", "n1"))])
-            grown = value - before.get((name, labels), 0.0) if name.endswith("_total") else 0.0
-            series.append({"series": f"{name}{{{shown}}}", "values": f"{value}+{grown}x30"})
-    firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
-    for told, samples in (("1", [{"labels": "{}", "value": 1}]), ("", [])):
-        test: dict[str, Any] = {
-            "rule_files": [str(ALERTS)],
-            "evaluation_interval": "1m",
-            "tests": [
-                {
-                    "interval": "1m",
-                    "input_series": series,
-                    "promql_expr_test": [{"expr": firing, "eval_time": "25m", "exp_samples": samples}],
-                }
-            ],
-        }
-        (folder / "test.yml").write_text(json.dumps(test))  # JSON is YAML
-        if not subprocess.run(["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True).returncode:
-            return told
-    raise AssertionError("promtool says neither that it fires nor that it does not")
 
 
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
