@@ -24,7 +24,7 @@ from server.core.base.holds import Holds
 from server.core.base.quarantine import Quarantine
 from server.core.base.readers import Readers
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
-from server.core.base.routing import Plan, build_routes, no_routes
+from server.core.base.routing import Plan, RouteTable, build_routes, no_routes
 from server.core.base.sinks import Session
 from server.core.base.statistics import Statistics
 from server.core.base.unexpected import Unexpected
@@ -112,20 +112,16 @@ class State:
         incarnation: int,
         cluster_time: ClusterTime,
     ) -> None:
-        self.id, self.member = member.id, member
-        self.actor = actor
+        self.id, self.member, self.actor = member.id, member, actor
         self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
-        self.config = config
-        self.rng = rng
-        self.holds = Holds()
-        self.orders = KeptOrders(config.orders_bytes_max)
+        self.config, self.rng = config, rng
+        self.holds, self.orders = Holds(), KeptOrders(config.orders_bytes_max)
         self.incarnation = incarnation
         self.no_layout: ErrorReply = NO_LAYOUT  # the reply to commands that need a layout
         self.requests_max, self.refusal = -1, NO_LAYOUT  # while more requests are in flight, commands are refused so
         self.clock, self.cluster_time = clock, cluster_time
         self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
-        self.statistics = Statistics()
-        self.records = records
+        self.statistics, self.records = Statistics(), records
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
         self._begin_faults()
         self.liveness = liveness
@@ -133,6 +129,7 @@ class State:
         self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
         self.route_shift = SLOT_BITS
         self.routes = self.deletion_routes = no_routes()  # the latter is another list while some disk is full
+        self._route_table: RouteTable | None = None  # by the present layout
         self._begin_peers()
         self._begin_output()
         # Numbers go on rising over restarts, so that an answer to a request of a former run matches none of this run.
@@ -255,13 +252,13 @@ class State:
         for member in layout.members:
             if member.id == self.id:  # name, zone and weight by the layout; the address is our own
                 self.member = replace(member, address=self.member.address)
-        self.read_quorum = layout.effective_r
-        self.write_quorum = layout.effective_w
+        self.read_quorum, self.write_quorum = layout.effective_r, layout.effective_w
         self.route_shift = SLOT_BITS - (layout.partitions.bit_length() - 1)
         ids = [member.id for member in layout.members]
         self.liveness.set_members(ids, self.now_ms)
         self.cluster_time.set_members(ids)
         self.follow_time()
+        self._route_table = RouteTable(layout, self.id)
         self.reroute()
         if was_fresh:
             self.serve_clients()
@@ -272,6 +269,7 @@ class State:
         self.cleanup_due = True
         self.members = frozenset()
         self.routes = self.deletion_routes = no_routes()
+        self._route_table = None
         self.route_shift = SLOT_BITS
         self.liveness.set_members([], self.now_ms)
         self.cluster_time.set_members([])
@@ -289,10 +287,12 @@ class State:
     def reroute(self) -> None:
         """Computes the routes anew, since liveness or the layout has changed."""
         self.routed_generation = self.liveness.generation
-        if self.layout is not None:
-            self.routes = self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
+        table = self._route_table
+        if table is not None:
+            self.routes = self.deletion_routes = table.update(self.is_usable, self.has_room)
             if self.disk_full or self.full:
-                self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.may_delete, True)
+                self.routes = self.routes[:]  # who compares lists sees that those for deletions may have changed
+                self.deletion_routes = build_routes(table.layout, self.id, self.is_usable, self.may_delete, True)
 
     def is_usable(self, peer: str) -> bool:
         """Whether requests go to `peer`: its link is open, it is believed live, and it is not about to stop."""
