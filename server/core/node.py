@@ -41,6 +41,7 @@ LAG_MS_MAX = (
 )
 
 
+STALE_MS_MAX = 1000  # routes of a large cluster that may have better fallbacks are computed anew (base/routing.py)
 WAITING_BEGUN_MAX = 1024  # of the commands that wait for others of their connection, in one turn
 
 
@@ -249,6 +250,9 @@ class Node:
         if self._ticked_ms < 0:  # not before, so that their first pauses begin now and not at 0 ms
             services.collection.start()
             services.scrub.start()
+        table = state.route_table
+        if table is not None and table.is_stale and now_ms // STALE_MS_MAX != self._ticked_ms // STALE_MS_MAX:
+            state.reroute(True)
         self._ticked_ms = now_ms
         services.background.tick(now_ms)
         services.checkpoints.tick()

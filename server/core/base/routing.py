@@ -29,6 +29,7 @@ from server.core.ring.preference import FEW
 
 StandIns = tuple[tuple[str, str], ...]  # (owner that is not live, the live fallback that keeps its hints, or "")
 NO_SETS: tuple[tuple[str, ...], ...] = ()
+DEFER_MIN = 64  # members: with more, routes that have fallen back may be stale for a while
 PLANS_SPARE = 1024  # plans that no route has any more are dropped if there are more
 
 
@@ -148,6 +149,11 @@ class RouteTable:
     A route depends on the keepers of its partition. If fallbacks were asked for, it depends on all nodes: so it does for
     few partitions at a time. If no owner is live, the first live fallback coordinates, or this node: then it answers that
     nobody has room.
+
+    While a node of a large cluster starts, nearly all partitions have fallen back, and each link that opens would compute
+    all of them anew: with 1,000 members that took minutes. So if there are more than `DEFER_MIN` members, a node that comes
+    back changes the routes of its own partitions at once. Those that have fallen back on others are stale until the next
+    refresh (`is_stale`): they name fallbacks that are able, but perhaps not the first ones.
     """
 
     def __init__(self, layout: Layout, self_id: str, deletes: bool = False) -> None:
@@ -162,11 +168,14 @@ class RouteTable:
         self._able: dict[str, bool] = {}  # live, and with room
         self._few: list[str] | None = None  # the able nodes if they are few
         self._fallen_back: dict[int, None] = {}  # the partitions whose routes depend on all nodes
+        self.is_stale = False  # some of these may have better fallbacks
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._routes: list[Route] = []
 
-    def update(self, is_live: Callable[[str], bool], has_room: Callable[[str], bool]) -> list[Route]:
-        """One route for each partition: another list if any of them has changed."""
+    def update(
+        self, is_live: Callable[[str], bool], has_room: Callable[[str], bool], refresh: bool = False
+    ) -> list[Route]:
+        """One route for each partition: another list if any of them has changed. `refresh`: no route is stale then."""
         self_id, partitions = self._self_id, self.layout.partitions
         live = {node: node == self_id or is_live(node) for node in self._members}
         able = {node: live[node] and has_room(node) for node in live}
@@ -177,21 +186,37 @@ class RouteTable:
         self._few = few if len(few) <= FEW else None
         is_first = not self._routes or able[self_id] != before_able[self_id]
         if is_first or len(self._plans) > 4 * partitions + PLANS_SPARE:
-            self._plans, self._fallen_back = {}, {}
+            self._plans, self._fallen_back, self.is_stale = {}, {}, False
             self._routes = [self._route(partition) for partition in range(partitions)]
             return self._routes
         changed = [node for node in live if live[node] != before_live[node] or able[node] != before_able[node]]
-        if not changed:
-            return self._routes
-        if not self._kept_by:
+        if changed and not self._kept_by:
             self._find_kept()
         affected = dict.fromkeys([partition for node in changed for partition in self._kept_by[node]])
-        affected.update(self._fallen_back)
+        if refresh or (changed and len(self._members) <= DEFER_MIN):
+            affected.update(self._fallen_back)
+            self.is_stale = False
+        elif changed and self._fallen_back:
+            lost = {node: None for node in changed if not able[node]}
+            affected.update(dict.fromkeys(self._fallen_back_on(lost)) if lost else {})
+            self.is_stale = True
+        if not affected:
+            return self._routes
         self._routes = self._routes[:]
         for partition in affected:
             self._fallen_back.pop(partition, None)
             self._routes[partition] = self._route(partition)
         return self._routes
+
+    def _fallen_back_on(self, nodes: dict[str, None]) -> list[int]:
+        """The partitions with one of these nodes in the place of an owner."""
+        found = []
+        for partition in self._fallen_back:
+            route = self._routes[partition]
+            pairs = route.plan.stand_ins + route.read_plan.stand_ins
+            if route.coordinator in nodes or route.reader in nodes or any(node in nodes for _, node in pairs):
+                found.append(partition)
+        return found
 
     def _find_kept(self) -> None:
         layout, moving = self.layout, self._moving

@@ -48,7 +48,7 @@ class State:
                 records, hints, readers, with_databases
                 layout: membership.py; is_filling: filling.py; quarantine: Node.crash_report
     view        computed from other state, and from nothing else, by the function named
-                adopt, leave: members, read_quorum, write_quorum, route_shift
+                adopt, leave: members, read_quorum, write_quorum, route_shift, route_table
                 reroute: routes, deletion_routes, routed_generation, by what is known of members, and of the space on disks
                 at, keep_time, follow_time: now_ms, time_ms, wall_offset_ms, has_time
                 note_capabilities: capable, and its parts orderly, comparing, patching, scripting, transacting,
@@ -129,7 +129,7 @@ class State:
         self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
         self.route_shift = SLOT_BITS
         self.routes = self.deletion_routes = no_routes()  # the latter is another list while some disk is full
-        self._route_table: RouteTable | None = None  # by the present layout
+        self.route_table: RouteTable | None = None  # by the present layout
         self._begin_peers()
         self._begin_output()
         # Numbers go on rising over restarts, so that an answer to a request of a former run matches none of this run.
@@ -258,7 +258,7 @@ class State:
         self.liveness.set_members(ids, self.now_ms)
         self.cluster_time.set_members(ids)
         self.follow_time()
-        self._route_table = RouteTable(layout, self.id)
+        self.route_table = RouteTable(layout, self.id)
         self.reroute()
         if was_fresh:
             self.serve_clients()
@@ -269,7 +269,7 @@ class State:
         self.cleanup_due = True
         self.members = frozenset()
         self.routes = self.deletion_routes = no_routes()
-        self._route_table = None
+        self.route_table = None
         self.route_shift = SLOT_BITS
         self.liveness.set_members([], self.now_ms)
         self.cluster_time.set_members([])
@@ -284,12 +284,12 @@ class State:
         is_fresh, most = self.layout is None, self.config.requests_in_flight_max
         self.requests_max, self.refusal = (-1, self.no_layout) if is_fresh else (most, BUSY)
 
-    def reroute(self) -> None:
-        """Computes the routes anew, since liveness or the layout has changed."""
+    def reroute(self, refresh: bool = False) -> None:
+        """Computes the routes anew, since liveness or the layout has changed, or because some are stale (`refresh`)."""
         self.routed_generation = self.liveness.generation
-        table = self._route_table
+        table = self.route_table
         if table is not None:
-            self.routes = self.deletion_routes = table.update(self.is_usable, self.has_room)
+            self.routes = self.deletion_routes = table.update(self.is_usable, self.has_room, refresh)
             if self.disk_full or self.full:
                 self.routes = self.routes[:]  # who compares lists sees that those for deletions may have changed
                 self.deletion_routes = build_routes(table.layout, self.id, self.is_usable, self.may_delete, True)
