@@ -192,6 +192,8 @@ def table_of(results: list[dict[str, Any]], options: argparse.Namespace) -> Tabl
     row("the same, the busiest node", "idle", "messages_max", digits=1)
     row("idle: bytes sent a second", "idle", "bytes")
     row("idle: CPU ms a second", "idle", "cpu_ms", digits=1)
+    row(f"the first {options.settle} s: messages sent a second", "start", "messages", digits=1)
+    row(f"the first {options.settle} s: CPU ms a second", "start", "cpu_ms")
     row(f"{options.rate} commands/s: messages sent a second", "load", "messages", digits=1)
     row("longest turn, idle, ms", "idle", "longest_ms", digits=1)
     row("longest turn during a start, ms", "start", "longest_ms", digits=1)
