@@ -59,3 +59,15 @@ def test_a_change_of_the_routes_for_deletions_alone_shows_by_another_list() -> N
     note_room(state, "n2", FOR_NOTHING)
     assert state.deletion_routes[partition].coordinator != "n2"
     assert state.routes is not before
+
+
+def test_stale_routes_are_computed_anew_once_a_second() -> None:
+    machine = Machine(layout=layout_of())
+    node, table = machine.node, machine.node.state.route_table
+    assert table is not None
+    node.tick(10_000, 10_000)
+    table.is_stale = True
+    node.tick(10_900, 10_900)
+    assert table.is_stale
+    node.tick(11_000, 11_000)
+    assert not table.is_stale
