@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-pipelines bench-types bench-turns bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node stacks-clients compiled wheel wheel-test ops-check tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-pipelines bench-types bench-turns bench-repair bench-join tails scale thousand paper stacks stacks-quick stacks-installed stacks-node stacks-clients compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -92,6 +92,9 @@ tails: $(READY) tools compiled  ## Measure how late answers are beside slow, fro
 
 scale: $(READY) tools compiled  ## Measure CPU, memory and latency by keys, values, connections, mixes, nodes, repairs: SCALE='--only start,values'
 	$(BIN)/python -m tests.scale $(SCALE)
+
+thousand: $(READY)  ## Measure by simulation what a node costs in a cluster of 10 to 1,000: THOUSAND='--nodes 10,100'
+	$(BIN)/python -m tests.scale.thousand $(THOUSAND)
 
 paper: $(READY) compiled  ## Rebuild figure 5 and table 2 of the Dynamo paper: PAPER='--rounds 2 --seconds 5'
 	$(BIN)/python -m tests.paper.buffered_writes $(PAPER)

@@ -41,6 +41,7 @@ LAG_MS_MAX = (
 )
 
 
+STALE_MS_MAX = 1000  # routes of a large cluster that may have better fallbacks are computed anew (base/routing.py)
 WAITING_BEGUN_MAX = 1024  # of the commands that wait for others of their connection, in one turn
 
 
@@ -247,6 +248,7 @@ class Node:
         if self._ticked_ms < 0:  # not before, so that their first pauses begin now and not at 0 ms
             services.collection.start()
             services.scrub.start()
+        self._refresh_routes(now_ms)
         self._ticked_ms = now_ms
         services.background.tick(now_ms)
         services.checkpoints.tick()
@@ -275,6 +277,12 @@ class Node:
         services.traces.expire(now_ms)
         if services.tracking.is_used:
             services.tracking.tick()
+
+    def _refresh_routes(self, now_ms: int) -> None:
+        """Once in `STALE_MS_MAX`: computes the routes that may have better fallbacks by now."""
+        table = self.state.route_table
+        if table is not None and table.is_stale and now_ms // STALE_MS_MAX != self._ticked_ms // STALE_MS_MAX:
+            self.state.reroute(True)
 
     def _retry_silent(self, now_ms: int) -> None:
         """Retries the relays to peers from which nothing has come for `relay_silence_ms`."""

@@ -8,7 +8,7 @@ node ends. So each purpose has its own share, and the number of clients is reduc
 | process | `PROCESS_FILES` | standard streams, event loop, listening sockets, lock of the directory |
 | arrivals | `ARRIVAL_FILES` | surplus connections, until they have their error (clients.py) |
 | handshakes | a 64th, `HANDSHAKE_FILES_MIN` to `HANDSHAKE_FILES_MAX` | connections that may become a node's (proving.py) |
-| peers | a sixteenth, `PEER_FILES_MIN` to `PEER_FILES_MAX` | two connections a peer, one in each direction (inbound.py) |
+| peers | two for each of `peers_max`, a sixteenth at most | a connection in each direction (inbound.py) |
 | storage | a quarter, `STORAGE_FILES_MIN` to `STORAGE_FILES_MAX` | sorted files, logs (storage/rocksdb.py) |
 | clients | the rest, `clients_max` at most | one connection each |
 
@@ -30,7 +30,7 @@ PROCESS_FILES = 24
 ARRIVALS_MAX = 8  # connections over the limit of clients that may still turn out to be a peer's
 ARRIVAL_FILES = 3 * ARRIVALS_MAX  # for these, and for further ones that are being closed
 HANDSHAKE_FILES_MIN, HANDSHAKE_FILES_MAX = 8, 64
-PEER_FILES_MIN, PEER_FILES_MAX = 32, 512
+PEER_FILES_MIN = 32
 STORAGE_FILES_MIN, STORAGE_FILES_MAX = 128, 4096
 KEEPALIVE_S_MAX = 32_767  # as far as the kernel counts
 CLIENTS_MIN = 8  # with fewer a node is of no use
@@ -51,10 +51,11 @@ class FileShares:
     total: int
 
 
-def share_files(allowed: int, clients_max: int) -> FileShares:
-    """Returns the shares of `allowed` files, for `clients_max` clients or as many as are possible. Raises TooFewFiles."""
+def share_files(allowed: int, clients_max: int, peers_max: int) -> FileShares:
+    """Returns the shares of `allowed` files, for `clients_max` clients and `peers_max` peers or as many as are possible.
+    Raises TooFewFiles."""
     storage = min(STORAGE_FILES_MAX, max(STORAGE_FILES_MIN, allowed // 4))
-    peers = min(PEER_FILES_MAX, max(PEER_FILES_MIN, allowed // 16))
+    peers = max(PEER_FILES_MIN, min(2 * peers_max, allowed // 16))
     handshakes = min(HANDSHAKE_FILES_MAX, max(HANDSHAKE_FILES_MIN, allowed // 64))
     reserved = PROCESS_FILES + ARRIVAL_FILES + handshakes + peers + storage
     clients = min(clients_max, allowed - reserved)
@@ -67,11 +68,11 @@ def share_files(allowed: int, clients_max: int) -> FileShares:
     return FileShares(clients, storage, peers, handshakes, clients + reserved)
 
 
-def allow_files(clients_max: int) -> FileShares:
+def allow_files(clients_max: int, peers_max: int) -> FileShares:
     """Raises the soft limit on open files to what the shares need, as a login shell's is low. Raises TooFewFiles."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = clients_max + (STORAGE_FILES_MAX + PEER_FILES_MAX) * 16
-    shares = share_files(unlimited if hard == resource.RLIM_INFINITY else hard, clients_max)
+    unlimited = clients_max + (STORAGE_FILES_MAX + 2 * peers_max) * 16
+    shares = share_files(unlimited if hard == resource.RLIM_INFINITY else hard, clients_max, peers_max)
     if shares.clients < clients_max:
         log.warning(
             "this node serves %d clients at a time, not clients_max=%d: it may open %d files (ulimit -Hn), of which %d are "

@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         refuse_hidden_store(options.dir / "data", config.engine, given.place("engine"))
     settings_file = SettingsFile(given, known)
     follow_settings(config, member.name)
-    files = allow_files(config.clients_max)
+    files = allow_files(config.clients_max, config.peers_max)
     peers_max, handshakes_max = min(config.peers_max, files.peers // 2), min(config.handshakes_max, files.handshakes)
     config = replace(config, clients_max=files.clients, peers_max=peers_max, handshakes_max=handshakes_max)
     certificates = Certificates(config)

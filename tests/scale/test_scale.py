@@ -94,4 +94,4 @@ def test_a_table_takes_its_own_place_and_no_other() -> None:
 
 def test_every_table_has_a_place() -> None:
     places = re.findall(r"^<!-- ([\w-]+): .* -->$", DOCUMENT.read_text(), re.MULTILINE)
-    assert sorted(places) == sorted([*PLACES, *[f"scale-{part}" for part in PARTS]])
+    assert sorted(places) == sorted([*PLACES, "thousand", *[f"scale-{part}" for part in PARTS]])

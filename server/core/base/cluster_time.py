@@ -59,6 +59,7 @@ WAIT_MS_MAX = 1000
 AGREE_MS = (
     1000  # a majority within this range is enough to be sure; members that have not answered yet cannot move it further
 )
+MANY, LOOK_MS = 32, 1000  # the clocks of more members are compared once in that time, not in each tick
 _FAR: int = 1 << 60
 
 
@@ -66,8 +67,8 @@ class ClusterTime:
     """Cluster time as one node knows it. `now_ms` is monotonic; offsets and intervals are wall clock minus monotonic."""
 
     __slots__ = (
-        "_awaited", "_learned", "_members", "_own", "_samples", "_self_id", "_silent", "_since_ms", "_slewed_ms",
-        "_step_ms_max", "is_set", "is_sure", "offset_ms", "steps",
+        "_awaited", "_learned", "_looked_ms", "_members", "_own", "_samples", "_self_id", "_silent", "_since_ms",
+        "_slewed_ms", "_step_ms_max", "is_set", "is_sure", "offset_ms", "steps",
     )  # fmt: skip
 
     def __init__(self, self_id: str, step_ms_max: int, offset_ms: int) -> None:
@@ -86,6 +87,7 @@ class ClusterTime:
         self._learned: list[int] = []  # offsets, by members that are sure
         self._since_ms: int | None = None  # when the wait began
         self._slewed_ms = 0  # the moment up to which the offset has moved
+        self._looked_ms = -LOOK_MS  # when the clocks of many members were last compared
 
     def begin(self, offset_ms: int) -> None:
         """Starts again with nothing but our own clock: `offset_ms` is our wall clock minus the monotonic clock."""
@@ -171,6 +173,9 @@ class ClusterTime:
         return self.offset_ms != before_ms
 
     def _follow_slowly(self, now_ms: int) -> bool:
+        if len(self._members) > MANY and 0 <= now_ms - self._looked_ms < LOOK_MS:
+            return False
+        self._looked_ms = now_ms
         low_ms, high_ms = self.middle(now_ms)
         gap_ms = _clamped(self.offset_ms, low_ms, high_ms) - self.offset_ms
         most_ms = (now_ms - self._slewed_ms) // SLEW

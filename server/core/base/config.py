@@ -147,7 +147,7 @@ class Config:
     )
     handshakes_max: int = 64  # connections that have begun a handshake and not ended it; past it the oldest is closed
     handshake_ms_max: int = 5000  # from the first command of a handshake between nodes to its proof
-    peers_max: int = 256  # connections of other nodes
+    peers_max: int = 256  # connections of other nodes: somewhat more than the cluster has (shell/files.py)
     peer_input_bytes_max: int = 512 << 20  # incomplete messages of all nodes; past it the largest sender is cut
     frame_bytes_max: int = 256 << 20  # a message between nodes
     large_message_bytes: int = 256 << 10  # a message of this size travels in pieces of a quarter of it

@@ -3,7 +3,8 @@
 Theory. Both are pure functions of the layout (who owns) and of liveness (who can be reached). A write runs at the key's
 first live owner: so a write that follows another one in time supersedes it. A read runs here if this node is an owner,
 else at the first live owner. If no owner is live, the first live fallback does both. Routes change only when the layout or
-liveness changes. So they are computed for all partitions then, and the hot path is one list index.
+liveness changes. So they are computed then, for the partitions that depend on what has changed, and the hot path is one
+list index.
 
 A node without room on its disk serves reads, but counts as not live for writes: the next owner coordinates them, and a
 hint is kept for it. It announces that (FULL). If it still gets a write, it relays it to the next owner. While some disk is
@@ -24,9 +25,12 @@ from typing import Any
 
 from server.core.base.quorum import DoubleTally, Tally
 from server.core.ring.layout import TRANSFER, Layout
+from server.core.ring.preference import FEW
 
 StandIns = tuple[tuple[str, str], ...]  # (owner that is not live, the live fallback that keeps its hints, or "")
 NO_SETS: tuple[tuple[str, ...], ...] = ()
+DEFER_MIN = 64  # members: with more, routes that have fallen back may be stale for a while
+PLANS_SPARE = 1024  # plans that no route has any more are dropped if there are more
 
 
 class Plan:
@@ -135,65 +139,157 @@ def build_routes(
     has_room: Callable[[str], bool] = lambda node: True,
     deletes: bool = False,
 ) -> list[Route]:
-    """One route for each partition. `deletes`: `has_room` tells who has room for deletions.
+    """One route for each partition. `deletes`: `has_room` tells who has room for deletions."""
+    return RouteTable(layout, self_id, deletes).update(is_live, has_room)
 
-    If no owner is live, the first live fallback coordinates, or this node: then it answers that nobody has room.
+
+class RouteTable:
+    """The routes of one node by one layout. An update computes only those anew that depend on a node that has changed.
+
+    A route depends on the keepers of its partition. If fallbacks were asked for, it depends on all nodes: so it does for
+    few partitions at a time. If no owner is live, the first live fallback coordinates, or this node: then it answers that
+    nobody has room.
+
+    While a node of a large cluster starts, nearly all partitions have fallen back, and each link that opens would compute
+    all of them anew: with 1,000 members that took minutes. So if there are more than `DEFER_MIN` members, a node that comes
+    back changes the routes of its own partitions at once. Those that have fallen back on others are stale until the next
+    refresh (`is_stale`): they name fallbacks that are able, but perhaps not the first ones.
     """
-    live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
-    able = {node: live[node] and has_room(node) for node in live}
-    some_are_full = able != live
-    numbers = _write_quorums(layout)
-    moving = dict(layout.former)
-    preference_lists = layout.preference_lists
-    plans: dict[tuple[object, ...], Plan] = {}
-    routes = []
-    for partition, keepers in enumerate(layout.owners):
-        readers, owner_sets = keepers, NO_SETS
-        if partition in moving:
+
+    def __init__(self, layout: Layout, self_id: str, deletes: bool = False) -> None:
+        self.layout = layout
+        self._self_id = self_id
+        self._deletes = deletes
+        self._moving = dict(layout.former)
+        self._numbers = _write_quorums(layout)
+        self._members = [member.id for member in layout.members]
+        self._kept_by: dict[str, list[int]] = {}  # node -> its partitions, once a node has changed
+        self._live: dict[str, bool] = {}
+        self._able: dict[str, bool] = {}  # live, and with room
+        self._few: list[str] | None = None  # the able nodes if they are few
+        self._fallen_back: dict[int, None] = {}  # the partitions whose routes depend on all nodes
+        self.is_stale = False  # some of these may have better fallbacks
+        self._plans: dict[tuple[object, ...], Plan] = {}
+        self._routes: list[Route] = []
+
+    def update(
+        self, is_live: Callable[[str], bool], has_room: Callable[[str], bool], refresh: bool = False
+    ) -> list[Route]:
+        """One route for each partition: another list if any of them has changed. `refresh`: no route is stale then."""
+        self_id, partitions = self._self_id, self.layout.partitions
+        live = {node: node == self_id or is_live(node) for node in self._members}
+        able = {node: live[node] and has_room(node) for node in live}
+        able = live if able == live else able
+        before_live, before_able = self._live, self._able
+        self._live, self._able = live, able
+        few = [node for node in able if able[node]]
+        self._few = few if len(few) <= FEW else None
+        is_first = not self._routes or able[self_id] != before_able[self_id]
+        if is_first or len(self._plans) > 4 * partitions + PLANS_SPARE:
+            self._plans, self._fallen_back, self.is_stale = {}, {}, False
+            self._routes = [self._route(partition) for partition in range(partitions)]
+            return self._routes
+        changed = [node for node in live if live[node] != before_live[node] or able[node] != before_able[node]]
+        if changed and not self._kept_by:
+            self._find_kept()
+        affected = dict.fromkeys([partition for node in changed for partition in self._kept_by[node]])
+        if refresh or (changed and len(self._members) <= DEFER_MIN):
+            affected.update(self._fallen_back)
+            self.is_stale = False
+        elif changed and self._fallen_back:
+            lost = {node: None for node in changed if not able[node]}
+            affected.update(dict.fromkeys(self._fallen_back_on(lost)) if lost else {})
+            self.is_stale = True
+        if not affected:
+            return self._routes
+        self._routes = self._routes[:]
+        for partition in affected:
+            self._fallen_back.pop(partition, None)
+            self._routes[partition] = self._route(partition)
+        return self._routes
+
+    def _fallen_back_on(self, nodes: dict[str, None]) -> list[int]:
+        """The partitions with one of these nodes in the place of an owner."""
+        found = []
+        for partition in self._fallen_back:
+            route = self._routes[partition]
+            pairs = route.plan.stand_ins + route.read_plan.stand_ins
+            if route.coordinator in nodes or route.reader in nodes or any(node in nodes for _, node in pairs):
+                found.append(partition)
+        return found
+
+    def _find_kept(self) -> None:
+        layout, moving = self.layout, self._moving
+        kept_by: dict[str, list[int]] = {node: [] for node in self._members}
+        for partition, owners in enumerate(layout.owners):
+            for keeper in layout.keepers(partition) if partition in moving else owners:
+                kept_by[keeper].append(partition)
+        self._kept_by = kept_by
+
+    def _route(self, partition: int) -> Route:
+        layout, self_id, plans, deletes = self.layout, self._self_id, self._plans, self._deletes
+        keepers = readers = layout.owners[partition]
+        owner_sets = NO_SETS
+        if partition in self._moving:
             keepers, readers = layout.keepers(partition), layout.readers(partition)
             owner_sets = (readers, _others(layout, partition))
-        first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, live)
+        first, stand_ins = self._stand_ins(partition, keepers, self._live)
         reader = None if self_id in readers or first == self_id else first
         standing = stand_ins
-        if some_are_full:
-            first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, able)
-        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, owner_sets, deletes, numbers)
-        if owner_sets or some_are_full:
+        if self._able is not self._live:
+            first, stand_ins = self._stand_ins(partition, keepers, self._able)
+        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, owner_sets, deletes, self._numbers)
+        if owner_sets or standing != stand_ins:
             standing = tuple([(owner, node) for owner, node in standing if owner in readers]) if standing else ()
             read_plan = _plan(plans, self_id, readers, standing, (), deletes)
         coordinator = None if first == self_id else first
-        lacks_room = coordinator is not None and not able[self_id]
-        routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, lacks_room))
-    return routes
+        lacks_room = coordinator is not None and not self._able[self_id]
+        return Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, lacks_room)
 
+    def _stand_ins(self, partition: int, keepers: tuple[str, ...], able: dict[str, bool]) -> tuple[str, StandIns]:
+        """Returns the coordinator of a partition, and the fallbacks of its absent keepers if this node needs to know them.
 
-def _stand_ins(
-    keepers: tuple[str, ...], preference_list: tuple[str, ...], self_id: str, able: dict[str, bool]
-) -> tuple[str, StandIns]:
-    """Returns the coordinator of a partition, and the fallbacks of its absent keepers if this node needs to know them.
-
-    `able` says which nodes may coordinate; a keeper that may not is absent.
-    """
-    absent = [owner for owner in keepers if not able[owner]]
-    if not absent:
-        return keepers[0], ()
-    if len(absent) < len(keepers):
-        first = keepers[0]
-        if not able[first]:
+        `able` says which nodes may coordinate; a keeper that may not is absent.
+        """
+        absent = [owner for owner in keepers if not able[owner]]
+        if not absent:
+            return keepers[0], ()
+        self_id, first = self._self_id, ""
+        if len(absent) < len(keepers):
             first = next(owner for owner in keepers if able[owner])
-        if self_id not in keepers:
-            return first, ()
-        fallbacks = [node for node in preference_list[len(keepers) :] if able[node]]
-    else:
-        fallbacks = [node for node in preference_list[len(keepers) :] if able[node]]
-        fallbacks = fallbacks or [self_id]  # this node is leaving, and no other one is left
-        first = fallbacks[0]
-        if self_id in fallbacks and first != self_id:  # as the coordinator it has the record anyway, so it comes first
-            fallbacks.remove(self_id)
-            fallbacks.insert(0, self_id)
-    if len(fallbacks) < len(absent):
-        fallbacks += [""] * (len(absent) - len(fallbacks))
-    return first, tuple(zip(absent, fallbacks))  # noqa: B905 (there may be more fallbacks)
+            if self_id not in keepers:
+                return first, ()
+        self._fallen_back[partition] = None
+        fallbacks = self._first_fallbacks(partition, keepers, able, len(absent))
+        if not first:
+            fallbacks = fallbacks or [self_id]  # this node is leaving, and no other one is left
+            first = fallbacks[0]
+            if first != self_id and self._is_fallback(self_id, keepers, able):
+                # as the coordinator it has the record anyway, so it comes first
+                fallbacks = [self_id, *(node for node in fallbacks if node != self_id)]
+        if len(fallbacks) < len(absent):
+            fallbacks += [""] * (len(absent) - len(fallbacks))
+        return first, tuple(zip(absent, fallbacks))  # noqa: B905 (there may be more fallbacks)
+
+    def _first_fallbacks(
+        self, partition: int, keepers: tuple[str, ...], able: dict[str, bool], count: int
+    ) -> list[str]:
+        """The first `count` fallbacks that are able."""
+        fallbacks, few = self.layout.fallbacks, self._few if able is self._able else None
+        if few is not None and len(few) <= 1:  # this node is alone
+            return [node for node in few if self._is_fallback(node, keepers, able)]
+        if few is not None:
+            return fallbacks.first_of(partition, keepers, few, count)
+        found: list[str] = []
+        for node in fallbacks.order(partition, keepers):
+            if able[node]:
+                found.append(node)
+                if len(found) == count:
+                    break
+        return found
+
+    def _is_fallback(self, node: str, keepers: tuple[str, ...], able: dict[str, bool]) -> bool:
+        return able[node] and node not in keepers and node not in self.layout.leaving
 
 
 def _write_quorums(layout: Layout) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from server.core.base.pauses import Pauses
 from server.core.base.quarantine import Quarantine
 from server.core.base.readers import Readers
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
-from server.core.base.routing import Plan, build_routes, no_routes
+from server.core.base.routing import Plan, RouteTable, build_routes, no_routes
 from server.core.base.sinks import Session
 from server.core.base.statistics import Statistics
 from server.core.base.unexpected import Unexpected
@@ -49,7 +49,7 @@ class State:
                 records, hints, readers, with_databases
                 layout: membership.py; is_filling: filling.py; quarantine: Node.crash_report
     view        computed from other state, and from nothing else, by the function named
-                adopt, leave: members, read_quorum, write_quorum, route_shift
+                adopt, leave: members, read_quorum, write_quorum, route_shift, route_table
                 reroute: routes, deletion_routes, routed_generation, by what is known of members, and of the space on disks
                 at, keep_time, follow_time: now_ms, time_ms, wall_offset_ms, has_time
                 note_capabilities: capable, and its parts orderly, comparing, patching, scripting, transacting,
@@ -113,21 +113,16 @@ class State:
         incarnation: int,
         cluster_time: ClusterTime,
     ) -> None:
-        self.id, self.member = member.id, member
-        self.actor = actor
+        self.id, self.member, self.actor = member.id, member, actor
         self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
-        self.config = config
-        self.rng = rng
-        self.holds = Holds()
-        self.pauses = Pauses(config)
-        self.orders = KeptOrders(config.orders_bytes_max)
+        self.config, self.rng, self.holds = config, rng, Holds()
+        self.pauses, self.orders = Pauses(config), KeptOrders(config.orders_bytes_max)
         self.incarnation = incarnation
         self.no_layout: ErrorReply = NO_LAYOUT  # the reply to commands that need a layout
         self.requests_max, self.refusal = -1, NO_LAYOUT  # while more requests are in flight, commands are refused so
         self.clock, self.cluster_time = clock, cluster_time
         self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
-        self.statistics = Statistics()
-        self.records = records
+        self.statistics, self.records = Statistics(), records
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
         self.unexpected = Unexpected(records, self.statistics, member.name)
         records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
@@ -137,6 +132,7 @@ class State:
         self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
         self.route_shift = SLOT_BITS
         self.routes = self.deletion_routes = no_routes()  # the latter is another list while some disk is full
+        self.route_table: RouteTable | None = None  # by the present layout
         self._begin_peers()
         self._begin_output()
         # Numbers go on rising over restarts, so that an answer to a request of a former run matches none of this run.
@@ -255,13 +251,13 @@ class State:
         for member in layout.members:
             if member.id == self.id:  # name, zone and weight by the layout; the address is our own
                 self.member = replace(member, address=self.member.address)
-        self.read_quorum = layout.effective_r
-        self.write_quorum = layout.effective_w
+        self.read_quorum, self.write_quorum = layout.effective_r, layout.effective_w
         self.route_shift = SLOT_BITS - (layout.partitions.bit_length() - 1)
         ids = [member.id for member in layout.members]
         self.liveness.set_members(ids, self.now_ms)
         self.cluster_time.set_members(ids)
         self.follow_time()
+        self.route_table = RouteTable(layout, self.id)
         self.reroute()
         if was_fresh:
             self.serve_clients()
@@ -272,6 +268,7 @@ class State:
         self.cleanup_due = True
         self.members = frozenset()
         self.routes = self.deletion_routes = no_routes()
+        self.route_table = None
         self.route_shift = SLOT_BITS
         self.liveness.set_members([], self.now_ms)
         self.cluster_time.set_members([])
@@ -286,13 +283,15 @@ class State:
         is_fresh, most = self.layout is None, self.config.requests_in_flight_max
         self.requests_max, self.refusal = (-1, self.no_layout) if is_fresh else (most, BUSY)
 
-    def reroute(self) -> None:
-        """Computes the routes anew, since liveness or the layout has changed."""
+    def reroute(self, refresh: bool = False) -> None:
+        """Computes the routes anew, since liveness or the layout has changed, or because some are stale (`refresh`)."""
         self.routed_generation = self.liveness.generation
-        if self.layout is not None:
-            self.routes = self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
+        table = self.route_table
+        if table is not None:
+            self.routes = self.deletion_routes = table.update(self.is_usable, self.has_room, refresh)
             if self.disk_full or self.full:
-                self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.may_delete, True)
+                self.routes = self.routes[:]  # who compares lists sees that those for deletions may have changed
+                self.deletion_routes = build_routes(table.layout, self.id, self.is_usable, self.may_delete, True)
 
     def is_usable(self, peer: str) -> bool:
         """Whether requests go to `peer`: its link is open, it is believed live, and it is not about to stop."""

@@ -12,7 +12,7 @@ Theory. "Is B alive?" contains two questions, and this table keeps them apart.
   that does not hold B for UP is no witness: such nodes would pass a dead node's last heartbeats on to each other, and
   delay the verdict.)
 
-`judge` is that rule as a pure function. No message of another node makes a peer's verdict worse.
+`judge` is that rule as a pure function (verdict.py). No message of another node makes a peer's verdict worse.
 
 News is ordered by (incarnation, heartbeat), and only strictly newer news counts. So a late table revives no node. A
 restart has a higher incarnation (the wall clock at its start). A node raises its own incarnation if it reads that it is
@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from server.core.liveness.gossip_table import (
     COUNTER_MAX,
@@ -54,71 +54,25 @@ from server.core.liveness.gossip_table import (
     decode_table,
     encode_table,
 )
+from server.core.liveness.verdict import LivenessLimits, judge
 
 __all__ = ["COUNTER_MAX", "Liveness", "LivenessLimits", "PeerState", "decode_table", "encode_table", "judge"]
 
+TRIES_MAX = 64  # to find partners that are not DOWN
 NEVER = -(1 << 62)  # a time before every other, far enough that any silence since then is long
-
-
 _UP = PeerState.UP
-
-
-@dataclass(frozen=True, slots=True)
-class LivenessLimits:
-    """The times of the failure detector. Raises ValueError if they contradict each other."""
-
-    suspect_after_ms: int = 2000  # silence towards us that makes a peer SUSPECT
-    down_after_ms: int = 4000  # silence towards us that makes a peer DOWN, if there is no indirect heartbeat
-    unlinked_down_after_ms: int = 2000  # the same after its link broke or was refused: it is dead rather than slow
-    indirect_ms_max: int = 2000  # an indirect heartbeat keeps a peer from DOWN for this time
-    probe_after_ms: int = 1000  # a peer that is silent for this time gets a probe
-    probe_interval_ms: int = 250  # pause between probes, until the peer is DOWN
-    gossip_interval_ms: int = 1000
-    gossip_fanout: int = 3
-    tick_interval_ms: int = 250  # the caller must call `tick` at least this often
-    tick_late_ms: int = 500  # if a tick is later than this, the rest of the silence counts as our own lag
-    small_max: int = 17  # with up to so many members each node watches all others
-    watched_max: int = 8  # peers that a node of a larger cluster watches
-    table_entries: int = 32  # in a message of a large cluster: ourselves, the watched, rumours, others in turn
-    indirect_ms_max_unwatched: int = 10_000  # the same for peers that are not watched: news of them is rarer
-
-    def __post_init__(self) -> None:
-        if not 0 < self.probe_after_ms < self.suspect_after_ms < self.down_after_ms:
-            raise ValueError("liveness needs 0 < probe_after_ms < suspect_after_ms < down_after_ms")
-        if not 0 < self.tick_interval_ms < self.tick_late_ms or self.gossip_interval_ms < 1 or self.gossip_fanout < 1:
-            raise ValueError("liveness needs 0 < tick_interval_ms < tick_late_ms, and gossip")
-        if not 0 < self.watched_max < min(self.small_max, self.table_entries - 2):
-            raise ValueError("liveness needs 0 < watched_max < small_max and room for others in a table")
-
-
-def judge(
-    silent_ms: int, indirect_ago_ms: int, unlinked_ago_ms: int | None, failed: bool, limits: LivenessLimits
-) -> PeerState:
-    """Returns the verdict on a peer. A broken link or failed request counts only if it came after the peer's last message.
-
-    a message within `suspect_after_ms`, link open, no request failed      UP
-    else: an indirect heartbeat within `indirect_ms_max`                   SUSPECT
-    else: link broken for `unlinked_down_after_ms`                         DOWN
-    else: silent for `down_after_ms`                                       DOWN
-    else                                                                   SUSPECT
-    """
-    if silent_ms < limits.suspect_after_ms and unlinked_ago_ms is None and not failed:
-        return PeerState.UP
-    if indirect_ago_ms < limits.indirect_ms_max:
-        return PeerState.SUSPECT
-    dead_link = unlinked_ago_ms is not None and unlinked_ago_ms >= limits.unlinked_down_after_ms
-    return PeerState.DOWN if dead_link or silent_ms >= limits.down_after_ms else PeerState.SUSPECT
 
 
 class _Peer:
     """What is known of one peer. Times are on the table's clock, which does not advance while this node lags."""
 
     __slots__ = (
-        "asked_ms", "failed", "indirect_ms", "last_message_ms", "news", "reported_down", "since_ms", "state", "unlinked_ms",
-        "watched",
+        "asked_ms", "failed", "indirect_ms", "last_message_ms", "news", "node", "reported_down", "since_ms", "state",
+        "unlinked_ms", "watched",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, node: str) -> None:
+        self.node = node
         self.state = PeerState.DOWN
         self.watched = True
         self.reported_down = False  # a watcher has reported that it is DOWN in its present incarnation
@@ -127,6 +81,10 @@ class _Peer:
         self.since_ms = NEVER  # its silence counts from here at the earliest; if not watched: our first open question
         self.unlinked_ms: int | None = None
         self.failed = False
+
+    def is_doubtful(self) -> bool:
+        """Whether there is something against it, or a question that it has not answered."""
+        return self.state is not _UP or self.reported_down or self.since_ms > self.last_message_ms
 
 
 class Liveness:
@@ -147,8 +105,10 @@ class Liveness:
         self._peers: dict[str, _Peer] = {}
         self._ring = Ring([self_id], limits.small_max, limits.watched_max)
         self._watched: list[str] = []
+        self._doubted: dict[str, _Peer] = {}  # those not watched that may be doubtful: others are not looked at
         self._others: list[str] = []  # those not watched, which our tables contain in turn
         self._next_other = 0  # index into `_others`
+        self._all: list[str] = []
         self._rumours = Rumours()
         self._stops_ms = -NEVER  # from here on the table's clock does not advance until the next tick
         self._lag_ms = 0  # how long it has not advanced, in all
@@ -158,10 +118,11 @@ class Liveness:
     def set_members(self, ids: Sequence[str], now_ms: int) -> None:
         """Sets the members of the layout. Members that stay keep their state. New ones are DOWN until their first message;
         the next tick sends them a table."""
-        peers = {node: self._peers.get(node) or _Peer() for node in ids if node != self.self_id}
+        peers = {node: self._peers.get(node) or _Peer(node) for node in ids if node != self.self_id}
         if list(peers) == list(self._peers):
             return
         self._peers = peers
+        self._all = list(peers)
         self._ring = Ring([self.self_id, *peers], self.limits.small_max, self.limits.watched_max)
         for node, known in peers.items():
             watched = self._ring.watches(self.self_id, node)
@@ -169,9 +130,15 @@ class Liveness:
                 known.since_ms = self._clock_ms(now_ms) if watched and known.state is _UP else NEVER
                 known.watched = watched
         self._watched = [node for node, known in peers.items() if known.watched]
+        self._doubted = {node: known for node, known in peers.items() if not known.watched and known.is_doubtful()}
         self._others = [node for node in self._ring.after(self.self_id) if not peers[node].watched]
         self._next_other = 0
         self.generation += 1
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the cluster is so large that each node watches a few others only."""
+        return self._ring.is_wide
 
     def message_received(self, peer: str, now_ms: int) -> None:
         """HOT. A message has come from `peer` over its link, so it is UP. For tables call `merge`: they may be old."""
@@ -214,10 +181,16 @@ class Liveness:
         self._stops_ms = now_ms + self.limits.tick_late_ms
         clock_ms = self._clock_ms(now_ms)
         doubtful: list[tuple[str, _Peer]] = []  # all watched peers, and others with evidence against them
-        for node, known in self._peers.items():
-            if known.watched or known.state is not _UP or known.reported_down or known.since_ms > known.last_message_ms:
+        for node in self._watched:
+            known = self._peers[node]
+            self._update_verdict(known, clock_ms)
+            doubtful.append((node, known))
+        for node, known in list(self._doubted.items()):
+            if known.is_doubtful():
                 self._update_verdict(known, clock_ms)
                 doubtful.append((node, known))
+            else:
+                del self._doubted[node]
         chosen: list[str] = []
         overdue_ms, interval_ms = now_ms - self._gossip_due_ms, self.limits.gossip_interval_ms
         if overdue_ms >= 0:
@@ -228,6 +201,7 @@ class Liveness:
             known = self._peers[node]
             if not known.watched and known.since_ms <= known.last_message_ms:
                 known.since_ms = clock_ms
+                self._doubted[node] = known
             known.asked_ms = clock_ms
         return chosen
 
@@ -310,6 +284,8 @@ class Liveness:
         if state is not known.state:
             known.state = state
             self.generation += 1
+            if state is not _UP and not known.watched:
+                self._doubted[known.node] = known
 
     def _clock_ms(self, now_ms: int) -> int:
         return min(now_ms, self._stops_ms) - self._lag_ms
@@ -359,19 +335,36 @@ class Liveness:
             if news > known.news:
                 self._learn(node, known, news)
             known.reported_down = True
+            self._doubted[node] = known
             self._rumours.add(node, self._ring.size)
             self._update_verdict(known, clock_ms)
 
     def _partners(self) -> list[str]:
         """Returns random peers for this gossip interval: `gossip_fanout` of those not DOWN, and one DOWN peer or more,
         so that two halves of a cluster that believe each other dead find each other again."""
+        if self._ring.is_wide:
+            return self._partners_of_many()
         dead = [node for node, known in self._peers.items() if known.state is PeerState.DOWN]
         living = [node for node, known in self._peers.items() if known.state is not PeerState.DOWN]
-        if self._ring.is_wide and living and self._rng.randrange(len(living)) >= self.limits.watched_max * len(dead):
-            dead = []  # otherwise all nodes of a large cluster would ask its few dead ones at once
-        fanout = self.limits.gossip_fanout
-        chosen = self._rng.sample(living, min(fanout, len(living)))
-        return chosen + self._rng.sample(dead, min(max(1, fanout - len(chosen)), len(dead)))
+        chosen = self._rng.sample(living, min(self.limits.gossip_fanout, len(living)))
+        return chosen + self._rng.sample(dead, min(max(1, self.limits.gossip_fanout - len(chosen)), len(dead)))
+
+    def _partners_of_many(self) -> list[str]:
+        """The same in a large cluster, without a look at all members. A dead one is asked rarely: otherwise all nodes
+        would ask the few dead ones at once."""
+        rng, peers, fanout = self._rng, self._peers, self.limits.gossip_fanout
+        dead = [node for node in [*self._watched, *self._doubted] if peers[node].state is PeerState.DOWN]
+        living = len(peers) - len(dead)
+        chosen: dict[str, None] = {}
+        for _ in range(TRIES_MAX):
+            if len(chosen) == min(fanout, living):
+                break
+            node = self._all[rng.randrange(len(self._all))]
+            if peers[node].state is not PeerState.DOWN:
+                chosen[node] = None
+        if living and rng.randrange(living) >= self.limits.watched_max * len(dead):
+            dead = []
+        return [*chosen, *rng.sample(dead, min(max(1, fanout - len(chosen)), len(dead)))]
 
     def _needs_probe(self, known: _Peer, clock_ms: int) -> bool:
         """Whether to probe a peer: a new one, or one that is silent; if it has long been silent, at the rate of gossip."""

@@ -7,7 +7,7 @@ answers an introduction, and with each gossip message. The layout that a peer se
 whole document to a peer in three cases:
 
     when a link opens               unless the peer answered with the same view (older and fresh nodes answer with none)
-    when this node makes a layout   unless the peer has it
+    when this node makes a layout   unless the peer has it; in a large cluster to a few members, and gossip does the rest
     when the peer's view is older   at most once in `RESEND_MS`, because the peer may not have read the last one yet
 
 A layout does not overtake the users that the peer was sent before: a fresh node learns who may do what, and serves data
@@ -27,6 +27,7 @@ from server.core.messages.announcements import LayoutView, encode_layout, encode
 from server.core.ring.layout import Layout
 
 RESEND_MS = 1000
+PUBLISHED_MAX = 8  # members of a large cluster that are sent a layout at once; it would be gigabytes for all
 
 
 class Views:
@@ -74,7 +75,12 @@ class Views:
 
     def publish(self, layout: Layout, nodes: Sequence[str]) -> None:
         """Sends `layout`, which was made here, to those of these nodes that do not have it."""
-        checksum = _checksum(layout.encode())
+        checksum, state = _checksum(layout.encode()), self._state
+        if state.liveness.is_wide:
+            members = {member.id: None for member in layout.members}
+            linked = [node for node in members if node in state.links]
+            chosen = state.rng.sample(linked, min(PUBLISHED_MAX, len(linked)))
+            nodes = [*chosen, *(node for node in nodes if node not in members)]
         for peer in dict.fromkeys(nodes):
             if self._held.get(peer) != checksum:
                 self._send(peer, layout)

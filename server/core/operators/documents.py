@@ -127,7 +127,7 @@ def locate(layout: Layout, key: bytes) -> Document:
         "slot": slot,
         "partition": partition,
         "owners": [names[node] for node in readers],
-        "fallbacks": [names[node] for node in layout.preference_list(partition)[len(keepers) :]],
+        "fallbacks": [names[node] for node in layout.fallbacks.order(partition, keepers)],
     }
     if keepers != readers:  # these take writes, too, until the change has ended
         document["beside"] = [names[node] for node in keepers[len(readers) :]]

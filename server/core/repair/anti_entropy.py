@@ -1,5 +1,7 @@
 """Anti-entropy: each node compares itself in the background with every node that it shares partitions with.
 
+Those are its *partners*, a bounded number in a cluster of any size; other members are never looked at.
+
 The idea (Dynamo, section 4.7). One node of each pair leads, by a rule that shares the work evenly. Once in
 `repair_interval_ms` it asks the other for the hashes of all ranges that both own. If they are equal, this costs some
 hundred bytes; if not, it settles the differences (exchange.py). It also does so soon after the other node has come up,
@@ -21,6 +23,7 @@ from server.core.repair.differences import How, LeafDifference
 from server.core.repair.exchange import FANOUT, Exchange, Outcome, PeerLost
 from server.core.repair.exchange_answers import equal_spans
 from server.core.ring.layout import Layout
+from server.core.ring.partners import Partners
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Questions
@@ -31,22 +34,15 @@ OVERDUE_INTERVALS, OVERDUE_MS_MIN = 3, 300_000  # the status shows a peer that i
 RETRY_MS = 10_000  # after a peer was lost during an exchange
 
 
-def leads(layout: Layout, one: str, other: str) -> bool:
-    """Whether `one` leads the comparisons of these two members; each member leads about half of its pairs."""
-    ids = [member.id for member in layout.members]
-    here, there = ids.index(one), ids.index(other)
-    return (here < there) == ((here + there) % 2 == 1)
-
-
 def shared_spans(
-    layout: Layout, trees: Trees, one: str, other: str, holders: Callable[[int], Sequence[str]]
+    count: int, trees: Trees, partitions: Sequence[int], one: str, other: str, holders: Callable[[int], Sequence[str]]
 ) -> list[Span]:
-    """The leaves of all partitions that both nodes own, by `holders`; adjacent partitions are one span."""
+    """The leaves of those partitions (`count` in all) that both nodes own, by `holders`; adjacent ones are one span."""
     spans: list[Span] = []
-    for partition in range(layout.partitions):
+    for partition in partitions:
         owners = holders(partition)
         if one in owners and other in owners:
-            span = trees.span_of(layout.partitions, partition)
+            span = trees.span_of(count, partition)
             if spans and spans[-1][1] == span[0]:
                 spans[-1] = (spans[-1][0], span[1])
             else:
@@ -73,6 +69,7 @@ class AntiEntropy:
         self._state = state
         self._questions = questions
         self._background = background
+        self._partners: Partners | None = None  # by the layout of the last check
         self._up: dict[str, bool] = {}  # by peer, as of the last check
         self.compared_ms: dict[str, int] = {}  # by peer: when its last whole comparison ended
         self._usable_ms: dict[str, int] = {}  # by peer that is up: since when
@@ -104,10 +101,11 @@ class AntiEntropy:
     def _update_schedule(self) -> None:
         """Notes which peers came up, and when each is due."""
         state, layout = self._state, self._state.layout
-        for member in layout.members if layout is not None else ():
-            peer = member.id
-            if peer == state.id:
-                continue
+        if layout is None:
+            return
+        peers = dict.fromkeys(self._partners_by(layout).partitions)
+        peers.update(dict.fromkeys([peer for peer in state.hints.dropped_hints if peer in state.members]))
+        for peer in peers:
             up = state.is_usable(peer)
             if up and not self._up.get(peer):
                 self._usable_ms[peer] = state.now_ms
@@ -116,6 +114,13 @@ class AntiEntropy:
             elif up and peer in state.hints.dropped_hints:
                 self._due_ms[peer] = min(self._due_ms[peer], state.now_ms + RETRY_MS)
             self._up[peer] = up
+        for peer in [peer for peer in self._up if peer not in peers]:
+            del self._up[peer]  # no partner any more: if it becomes one again, it is new
+
+    def _partners_by(self, layout: Layout) -> Partners:
+        if self._partners is None or self._partners.layout is not layout:
+            self._partners = Partners(layout, self._state.id)
+        return self._partners
 
     def overdue_s(self) -> dict[str, int]:
         """By peer that this node compares itself with and that is up: the seconds since their last whole comparison, or
@@ -149,13 +154,13 @@ class AntiEntropy:
 
     def _is_leader_of(self, peer: str) -> bool:
         """Whether this node starts comparisons with `peer`: it leads the pair, or it had to drop hints for the peer."""
-        layout = self._state.layout
-        return (
-            layout is not None
-            and not self._state.is_filling  # filling.py compares with every owner
-            and any(member.id == peer for member in layout.members)
-            and (leads(layout, self._state.id, peer) or peer in self._state.hints.dropped_hints)
-        )
+        state, layout = self._state, self._state.layout
+        if layout is None or state.is_filling:  # filling.py compares with every owner
+            return False
+        if peer in state.hints.dropped_hints:
+            return peer in state.members
+        partners = self._partners_by(layout)
+        return peer in partners.partitions and partners.leads(peer)
 
     def _compare(self, peer: str) -> Generator[Step, Any, None]:
         """Finds the differences with a peer."""
@@ -166,7 +171,8 @@ class AntiEntropy:
         found = _Round(exchange, outcome, state.hints.dropped_hints.get(peer, 0))
         # A pending owner fetches older records by itself. It does not fetch writes of which this node dropped the hints.
         holders = layout.keepers if peer in state.hints.dropped_hints else layout.readers
-        spans = shared_spans(layout, state.records.trees, state.id, peer, holders)
+        shared = self._partners_by(layout).partitions.get(peer, [])
+        spans = shared_spans(layout.partitions, state.records.trees, shared, state.id, peer, holders)
         for difference in (yield from exchange.compare(spans))[::-1]:
             # A range that is empty on one side may take long: in parts, other peers get their turns in between.
             parts = [difference.span] if difference.how is How.OPEN else equal_spans(difference.span, FANOUT)

@@ -57,7 +57,7 @@ def next_fallback(state: State, group: WriteGroup) -> str:
         return ""
     slot = int.from_bytes(group.payload[0][:2], "big")
     partition = layout.partition_of(slot)
-    fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
+    fallbacks = layout.fallbacks.order(partition, layout.keepers(partition))
     # The layout may have changed since the group was sent. A node that was sent the group as an owner must not be
     # counted a second time as a fallback: both acknowledgements would stand for one disk.
     excluded = [state.id, *group.plan.peers, *group.hint_holders.values()]

@@ -38,7 +38,7 @@ from server.core.ring.change import Change
 from server.core.ring.computation import Computation, compute_now
 from server.core.ring.layout_faults import faults_of
 from server.core.ring.layout_fields import HANDOVER, NO_FIELDS, SETTLED, TRANSFER, LayoutFields, Member
-from server.core.ring.preference import preference_lists
+from server.core.ring.preference import Fallbacks
 
 __all__ = ["HANDOVER", "NO_FIELDS", "SETTLED", "TRANSFER", "Layout", "LayoutError", "Member"]
 DOCUMENT_BYTES_MAX = 64 << 20
@@ -57,7 +57,7 @@ class Layout(LayoutFields):
 
     # Caches, filled at the first use. (mypyc computes a cached_property at every use.)
     _documents: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
-    _lists: list[tuple[tuple[str, ...], ...]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _fallbacks: list[Fallbacks] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for fault in faults_of(self):
@@ -157,29 +157,32 @@ class Layout(LayoutFields):
         return partition * width, (partition + 1) * width - 1
 
     @property
-    def preference_lists(self) -> tuple[tuple[str, ...], ...]:
-        """For each partition the ids of its keepers in order, then of its fallbacks in order.
+    def fallbacks(self) -> Fallbacks:
+        """The order of the fallbacks of each partition.
 
-        Computed at the first use unless `prepared` has done it. With nine members: 1 ms at Q=128, 0.2 s at Q=16384.
+        Computed at the first use unless `prepared` has done it: 5 µs a partition with 9 members, 30 µs with 1,000.
         """
-        if not self._lists:
+        if not self._fallbacks:
             compute_now(self.prepared())
-        return self._lists[0]
+        return self._fallbacks[0]
 
     @property
     def is_prepared(self) -> bool:
-        """Whether the preference lists have been computed."""
-        return bool(self._lists)
+        """Whether the order of the fallbacks has been computed."""
+        return bool(self._fallbacks)
 
     def prepared(self) -> Computation[None]:
-        """Computes the preference lists, in steps, because they take long."""
-        if not self._lists:
-            lists = yield from preference_lists(self)
-            self._lists[:] = [lists]
+        """Computes the order of the fallbacks, in steps, because that takes long."""
+        if not self._fallbacks:
+            fallbacks = Fallbacks(self)
+            yield len(self.members)
+            yield from fallbacks.compute(self)
+            self._fallbacks[:] = [fallbacks]
 
     def preference_list(self, partition: int) -> tuple[str, ...]:
-        """HOT. Returns the ids of the keepers of `partition` in order, then of its fallbacks in order."""
-        return self.preference_lists[partition]
+        """Returns the ids of the keepers of `partition` in order, then of its fallbacks in order."""
+        keepers = self.keepers(partition)
+        return keepers + tuple(self.fallbacks.order(partition, keepers))
 
     def owned(self) -> dict[str, int]:
         """Returns how many partitions each member owns, by id, in the members' order."""

@@ -80,9 +80,10 @@ def member_faults(members: Sequence[Member]) -> Iterator[str]:
         ("name", [member.name for member in members]),
         ("address", [member.address for member in members]),
     ):
-        for word in words:
-            if words.count(word) > 1:
-                yield f"two members have the {what} {word!r}"
+        if len(set(words)) < len(words):
+            for word in words:
+                if words.count(word) > 1:
+                    yield f"two members have the {what} {word!r}"
     if [member.id for member in members] != sorted(member.id for member in members):
         yield "the members are not sorted by id"
 

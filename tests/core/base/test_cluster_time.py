@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.core.base.cluster_time import READING_MS, SLEW, WAIT_MS_MAX, ClusterTime
+from server.core.base.cluster_time import MANY, READING_MS, SLEW, WAIT_MS_MAX, ClusterTime
 
 STEP_MS_MAX = 600_000
 HOUR_MS = 3_600_000
@@ -278,3 +278,22 @@ def test_an_answer_to_a_question_of_another_life_counts_for_nothing() -> None:
     clocks = watch(0, 0, 0)
     clocks.time.sample("b", clocks.now_ms + 1, EPOCH_MS, clocks.now_ms)
     assert clocks.time._samples == {}
+
+
+@pytest.mark.interpreted  # a compiled class takes no method of another
+@pytest.mark.parametrize(("members", "looks"), [(MANY, 10), (MANY + 1, 2)])
+def test_the_clocks_of_many_members_are_compared_once_a_second(
+    members: int, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison sorts all of them, and each tick would do it."""
+    watch = Watch({"a": 0} | {f"m{index:02}": 50 for index in range(members - 1)})
+    watch.run(5000, *list(watch.errors_ms)[1:])
+    assert watch.time.is_sure
+    watch.errors_ms = {"a": 0} | {node: 500 for node in watch.errors_ms if node != "a"}
+    watch.ask(*list(watch.errors_ms)[1:])
+    before_ms, looked_ms, compare = watch.error_ms, [], ClusterTime.middle
+    monkeypatch.setattr(ClusterTime, "middle", lambda time, now_ms: looked_ms.append(now_ms) or compare(time, now_ms))
+    for _ in range(10):
+        watch.tick(200)
+    assert len(looked_ms) == looks
+    assert watch.error_ms > before_ms, "the offset still moves by what has passed between two looks"

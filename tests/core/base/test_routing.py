@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.core.base import routing
 from server.core.base.quorum import DoubleTally, Verdict
-from server.core.base.routing import Plan, build_routes
+from server.core.base.routing import Plan, Route, RouteTable, build_routes
 from server.core.commands.operator import first_layout
-from server.core.ring.change import Change
-from server.core.ring.layout import HANDOVER, TRANSFER, Layout
+from server.core.ring.change import READ_QUORUM, REPLICA_COUNT, WRITE_QUORUM, Change
+from server.core.ring.layout import HANDOVER, TRANSFER, Layout, Member
 from server.core.ring.succession import commit, hand_over
 
 
@@ -164,3 +167,89 @@ def test_who_is_whole_is_told_from_who_is_not_where_the_others_are_the_same() ->
             assert route.plan.owned == (node in layout.keepers(partition))
             assert route.read_plan.owned == (node in layout.readers(partition))
             assert route.read_plan.replicas == len(layout.readers(partition))
+
+
+def _shape(route: Route) -> tuple[object, ...]:
+    plans = [
+        (plan.peers, plan.owned, plan.stand_ins, plan.owner_sets, plan.numbers)
+        for plan in (route.plan, route.read_plan)
+    ]
+    return route.owners, route.owned, route.coordinator, route.reader, route.lacks_room, plans
+
+
+def _with_n(nodes: int, n: int) -> Layout:
+    """The layout, while N changes to `n`."""
+    numbers = {REPLICA_COUNT: n, READ_QUORUM: n // 2 + 1, WRITE_QUORUM: n // 2 + 1}
+    return commit(_layout(nodes), [Change("c", kind, "", weight=number) for kind, number in numbers.items()])
+
+
+CHANGED: dict[str, Callable[[int], Layout]] = {
+    "settled": _layout,
+    "a node leaves": lambda nodes: commit(_layout(nodes), [Change("c1", "leave", "n0")]),
+    "N grows": lambda nodes: _with_n(nodes, 5),
+    "N has grown": lambda nodes: hand_over(_with_n(nodes, 5)),
+    "N shrinks": lambda nodes: _with_n(nodes, 2),
+}
+
+
+@given(
+    st.integers(5, 9),
+    st.integers(0, 4),
+    st.lists(st.tuples(st.integers(0, 2**9 - 1), st.integers(0, 2**9 - 1)), max_size=6),
+    st.sampled_from(list(CHANGED)),
+    st.booleans(),
+)
+def test_an_update_gives_the_routes_that_a_computation_from_nothing_gives(
+    nodes: int, self_place: int, masks: list[tuple[int, int]], what: str, are_many: bool
+) -> None:
+    """With many members (here with any number) some may be stale: these name able nodes, and a refresh ends it."""
+    layout = CHANGED[what](nodes)
+    ids = [member.id for member in layout.members]
+    table = RouteTable(layout, ids[self_place])
+    for live_mask, room_mask in masks:
+        live = [node for index, node in enumerate(ids) if live_mask >> index & 1]
+        roomy = [node for index, node in enumerate(ids) if room_mask >> index & 1]
+        able = [node for node in ids if node in roomy and (node in live or node == ids[self_place])]
+        anew = build_routes(layout, ids[self_place], live.__contains__, roomy.__contains__)
+        if are_many:
+            with mock.patch.object(routing, "DEFER_MIN", 0):
+                routes = table.update(live.__contains__, roomy.__contains__)
+            for route, fresh in zip(routes, anew, strict=True):
+                assert route.plan.absent == fresh.plan.absent and route.coordinator in (None, *able)
+                assert all(node in ("", ids[self_place], *able) for _, node in route.plan.stand_ins)
+        routes = table.update(live.__contains__, roomy.__contains__, refresh=are_many)
+        assert list(map(_shape, routes)) == list(map(_shape, anew)) and not table.is_stale
+
+
+def test_a_node_that_comes_to_a_large_cluster_changes_few_routes_at_once() -> None:
+    """When a node starts, nearly all partitions have fallen back: to compute them with each link took minutes."""
+    members = tuple(Member(f"m{index:03}", f"n{index}", f"h:{index + 1}", "z", 1) for index in range(100))
+    owners = tuple(tuple(members[(7 * p + step) % 100].id for step in range(3)) for p in range(1024))
+    layout = Layout("c", 1, 1024, 3, 2, 2, members, owners)
+    live = ["m010"]
+    table = RouteTable(layout, "m000")
+    before = table.update(live.__contains__, lambda node: True)
+    live.append("m050")
+    after = table.update(live.__contains__, lambda node: True)
+    anew = [partition for partition in range(1024) if after[partition] is not before[partition]]
+    assert anew == [partition for partition in range(1024) if "m050" in owners[partition]] and table.is_stale
+    live.remove("m010")
+    lost = table.update(live.__contains__, lambda node: True)
+    assert not [route for route in lost if route.coordinator == "m010"]
+    table.update(live.__contains__, lambda node: True, refresh=True)
+    assert not table.is_stale
+
+
+def test_a_change_of_one_node_computes_its_own_partitions_anew() -> None:
+    """In a large cluster these are few; and a change of nothing makes no other list, by which others see a change."""
+    members = tuple(Member(f"m{index:03}", f"n{index}", f"h:{index + 1}", "z", 1) for index in range(100))
+    owners = tuple(tuple(members[(7 * p + step) % 100].id for step in range(3)) for p in range(1024))
+    layout = Layout("c", 1, 1024, 3, 2, 2, members, owners)
+    gone: list[str] = []
+    table = RouteTable(layout, "m000")
+    before = table.update(lambda node: node not in gone, lambda node: True)
+    assert table.update(lambda node: node not in gone, lambda node: True) is before
+    gone.append("m050")
+    after = table.update(lambda node: node not in gone, lambda node: True)
+    anew = [partition for partition in range(1024) if after[partition] is not before[partition]]
+    assert anew == [partition for partition in range(1024) if "m050" in owners[partition]]

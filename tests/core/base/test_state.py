@@ -7,8 +7,10 @@ from inspect import getdoc
 
 import pytest
 
+from server.core.base.room import FOR_DELETIONS, FOR_NOTHING
 from server.core.base.state import State
-from tests.core.membership.test_membership import Machine
+from server.core.gossip import note_room
+from tests.core.membership.test_membership import Machine, layout_of
 
 pytestmark = pytest.mark.interpreted  # a compiled class has no docstring
 ROLES = ("durable", "view", "memory", "output", "flags")
@@ -41,3 +43,31 @@ def test_durable_state_is_written_by_itself_or_as_a_document() -> None:
     for name in names:
         part = getattr(state, name)
         assert part is state.records or state.records in vars(part).values(), f"{name} cannot store its changes"
+
+
+def test_a_change_of_the_routes_for_deletions_alone_shows_by_another_list() -> None:
+    """A client that waits to pop an element goes by these routes, and reviews its keys when it sees another list."""
+    machine = Machine(layout=layout_of())
+    state = machine.node.state
+    for peer in ("n2", "n3"):
+        machine.node.greeted(peer, machine.now_ms)
+        machine.node.connected(peer, machine.now_ms)
+    partition = next(index for index, route in enumerate(state.routes) if route.coordinator == "n2")
+    note_room(state, "n2", FOR_DELETIONS)
+    before = state.routes
+    assert before[partition].coordinator != "n2" and state.deletion_routes[partition].coordinator == "n2"
+    note_room(state, "n2", FOR_NOTHING)
+    assert state.deletion_routes[partition].coordinator != "n2"
+    assert state.routes is not before
+
+
+def test_stale_routes_are_computed_anew_once_a_second() -> None:
+    machine = Machine(layout=layout_of())
+    node, table = machine.node, machine.node.state.route_table
+    assert table is not None
+    node.tick(10_000, 10_000)
+    table.is_stale = True
+    node.tick(10_900, 10_900)
+    assert table.is_stale
+    node.tick(11_000, 11_000)
+    assert not table.is_stale

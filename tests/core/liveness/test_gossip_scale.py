@@ -6,6 +6,8 @@ import math
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from server.core.liveness.gossip_table import Ring, Rumours
 from server.core.liveness.liveness import Liveness, LivenessLimits, PeerState
@@ -133,6 +135,33 @@ def test_a_word_of_others_makes_none_worse_that_we_watch() -> None:
     tick_until(node, 3000, 4200, silent=NAMES[1])
     assert node.state(NAMES[1]) is DOWN
     assert (NAMES[1], 1, 1, DOWN) in node.table()
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_no_peer_in_doubt_is_left_out_of_a_tick(data: st.DataObject) -> None:
+    """A tick looks at the watched peers and at those that it has noted: each peer in doubt is one of them."""
+    node, now_ms = wide(), 0
+    peers = st.sampled_from(NAMES[1:])
+    for _ in range(data.draw(st.integers(1, 30))):
+        peer, now_ms = data.draw(peers), now_ms + data.draw(st.sampled_from([0, 200, 3000]))
+        match data.draw(st.integers(0, 6)):
+            case 0:
+                node.tick(now_ms)
+            case 1:
+                node.message_received(peer, now_ms)
+            case 2:
+                node.link_lost(peer, now_ms)
+            case 3:
+                node.request_failed(peer, now_ms)
+            case 4:
+                node.merge([(peer, 1, data.draw(st.integers(1, 9)), DOWN)], data.draw(peers), now_ms)
+            case 5:
+                node.merge([(peer, 1, data.draw(st.integers(1, 9)), UP)], data.draw(peers), now_ms)
+            case _:
+                node.set_members([name for name in NAMES if name != peer], now_ms)
+        in_doubt = [name for name, known in node._peers.items() if known.is_doubtful() and not known.watched]
+        assert not [name for name in in_doubt if name not in node._doubted]
 
 
 def test_a_peer_that_becomes_watched_is_not_judged_by_its_silence_before() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from server.core.records.trees import Span
 from server.core.records.versions import DamagedRecord
-from server.core.repair.anti_entropy import RETRY_MS, SOON_MS, AntiEntropy, leads, shared_spans
+from server.core.repair.anti_entropy import OVERDUE_MS_MIN, RETRY_MS, SOON_MS, AntiEntropy, shared_spans
+from server.core.ring.partners import Partners
 from server.core.work.background import BATCH_KEYS
 from tests.core.repair.machines import CONFIG, PARTITIONS, Machines, keys_of, layout_of
 
@@ -26,7 +27,7 @@ class Owners:
             name: AntiEntropy(machine.state, machine.questions, machine.background)
             for name, machine in self.machines.all.items()
         }
-        leader, other = ("n1", "n2") if leads(self.machines.layout, "n1", "n2") else ("n2", "n1")
+        leader, other = ("n1", "n2") if Partners(self.machines.layout, "n1").leads("n2") else ("n2", "n1")
         self.leader, self.other = self.machines.all[leader], self.machines.all[other]
 
     def compared(self) -> list[int]:
@@ -44,20 +45,19 @@ def test_of_each_two_members_one_leads_and_all_lead_about_half_of_their_pairs(co
     ids = [member.id for member in layout.members]
     led = dict.fromkeys(ids, 0)
     for one, other in itertools.combinations(ids, 2):
-        assert leads(layout, one, other) is not leads(layout, other, one)
-        led[one if leads(layout, one, other) else other] += 1
+        assert Partners(layout, one).leads(other) is not Partners(layout, other).leads(one)
+        led[one if Partners(layout, one).leads(other) else other] += 1
     assert max(led.values()) - min(led.values()) <= 2
 
 
 def test_shared_spans_are_those_that_both_should_hold_adjacent_ones_joined() -> None:
-    layout = layout_of(3, 2)
     trees = Machines(1)[1].state.records.trees
     holders: dict[int, tuple[str, ...]] = dict.fromkeys(range(PARTITIONS), ("n1", "n3"))
     holders |= dict.fromkeys((2, 3, 4, 8), ("n2", "n1"))
     width = (1 << 14) // PARTITIONS
 
     def of(one: str, other: str) -> list[Span]:
-        return shared_spans(layout, trees, one, other, holders.__getitem__)
+        return shared_spans(PARTITIONS, trees, range(PARTITIONS), one, other, holders.__getitem__)
 
     assert of("n1", "n2") == of("n2", "n1") == [(2 * width, 5 * width), (8 * width, 9 * width)]
     assert of("n2", "n3") == []
@@ -107,6 +107,20 @@ def test_a_new_process_of_a_peer_is_compared_though_its_links_never_seemed_broke
     assert sum(owners.compared()) == 2
 
 
+def test_a_member_that_becomes_a_partner_again_counts_as_one_that_has_come_up() -> None:
+    owners = Owners()
+    leader, loop = owners.leader.state, owners.loops[owners.leader.name]
+    owners.machines.pass_ms(10_000)
+    assert sum(owners.compared()) == 1
+    leader.adopt(layout_of(2, 1))
+    owners.machines.pass_ms(OVERDUE_MS_MIN)
+    assert sum(owners.compared()) == 1, "they share no partition"
+    leader.adopt(layout_of(2))
+    assert loop.overdue_s() == {}, "nobody expected it to be compared meanwhile"
+    owners.machines.pass_ms(2 * SOON_MS + 1500)
+    assert sum(owners.compared()) == 2
+
+
 def test_a_peer_that_is_lost_in_the_middle_is_compared_again() -> None:
     owners = Owners()
     owners.other.write(b"v", *KEYS)
@@ -143,7 +157,7 @@ def test_members_that_share_no_partition_exchange_nothing() -> None:
     for machine in owners.machines.all.values():
         machine.write(b"v", *KEYS)
     owners.machines.pass_ms(2 * INTERVAL_MS)
-    assert owners.machines.said == [] and sum(owners.compared()) > 0
+    assert owners.machines.said == [] and owners.compared() == [0, 0]
 
 
 def test_nodes_of_a_larger_cluster_hold_in_the_end_what_they_own_and_no_more() -> None:
@@ -169,11 +183,10 @@ def test_several_peers_with_differences_take_turns() -> None:
     leader = next(
         machine
         for machine in owners.machines.all.values()
-        if sum(leads(owners.machines.layout, machine.name, other) for other in owners.machines.all) >= 2
+        if sum(Partners(owners.machines.layout, machine.name).leads(other) for other in owners.machines.all) >= 2
     )
-    led = [
-        name for name in owners.machines.all if name != leader.name and leads(owners.machines.layout, leader.name, name)
-    ]
+    partners = Partners(owners.machines.layout, leader.name)
+    led = [name for name in owners.machines.all if name != leader.name and partners.leads(name)]
     many = keys_of(3000)
     leader.write(b"v", *[key for key in many if leader.state.owns(_stored(key))])
     owners.machines.pass_ms(3500)
