@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dynamo_cli import local_cluster
+from dynamo_cli import local_cluster, processes
 from dynamo_cli.addresses import parse_address
 from dynamo_cli.cluster_file import FILE_NAME, UpOptions, plan
 from dynamo_cli.failures import Failure
@@ -206,7 +206,7 @@ def _become_node(words: list[str]) -> None:
     argv = local_cluster.server_argv(*words)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(argv[0], argv)
+    os.execve(argv[0], argv, processes.environment_of_node())
 
 
 def _show_ready(ready: local_cluster.Up, as_document: bool) -> None:

@@ -25,6 +25,8 @@ PID_FILE = "pid"
 LOG_FILE = "log"
 EMPTY_TRIES_MAX = 20
 EMPTY_INTERVAL_S = 0.002
+TUNABLES = "GLIBC_TUNABLES"
+HUGE_PAGES = "glibc.malloc.hugetlb"
 
 
 class NodeProcess:
@@ -83,6 +85,15 @@ class NodeProcess:
         os.close(self.pidfd)
 
 
+def environment_of_node() -> dict[str, str]:
+    """The environment of a node: with it the C library takes memory in huge pages, as protocol/c/arenas.h does for Python's
+    objects. If GLIBC_TUNABLES says something about huge pages already, that holds. It is read when a process begins."""
+    given = os.environ.get(TUNABLES, "")
+    if HUGE_PAGES in given:
+        return dict(os.environ)
+    return os.environ | {TUNABLES: ":".join(filter(None, (given, f"{HUGE_PAGES}=1")))}
+
+
 def start(name: str, directory: Path, argv: Sequence[str], detached: bool) -> NodeProcess:
     """Starts a node, appends its output to `log` and writes its pid to `pid`. Raises OSError.
 
@@ -93,6 +104,7 @@ def start(name: str, directory: Path, argv: Sequence[str], detached: bool) -> No
         log_start_bytes = log.seek(0, os.SEEK_END)
         child = subprocess.Popen(
             argv,
+            env=environment_of_node(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

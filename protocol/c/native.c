@@ -12,6 +12,7 @@
  * function believes a length or a type: each byte that is read lies within its object, whatever a peer has sent.
  * tests/protocol/test_native.py feeds hostile bytes to the same code with the compiler's address sanitizer.
  */
+#include "arenas.h"
 #include "messages.h"
 #include "entries.h"
 #include "records.h"
@@ -21,7 +22,8 @@
 static PyMethodDef methods[] = {
     METHOD(message_at), METHOD(commands_at), METHOD(encoded), METHOD(sound_pairs),
     METHOD(merge_pairs), METHOD(storage_key), METHOD(overwrite), METHOD(sound_chunks),
-    {"key_slot", key_slot, METH_O, key_slot_doc}, {NULL, NULL, 0, NULL},
+    {"key_slot", key_slot, METH_O, key_slot_doc},
+    {"use_huge_pages", use_huge_pages, METH_NOARGS, use_huge_pages_doc}, {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef definition = {

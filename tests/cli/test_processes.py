@@ -108,3 +108,28 @@ def test_the_pid_file_of_a_later_process_is_left(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text("1\n")
     process.forget()
     assert (tmp_path / "pid").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "glibc.malloc.hugetlb=1"),
+        ("", "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.arena_max=2", "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+)
+def test_a_node_takes_memory_in_huge_pages_unless_it_is_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+    process = processes.start("n1", tmp_path, argv(SLEEPER, tmp_path), detached=True)
+    environment = (
+        Path(f"/proc/{process.pid}/environ").read_bytes().replace(b"\0", b":")
+    )  # glibc ends each tunable by a 0
+    process.signal(signal.SIGKILL)
+    processes.wait_any([process.pidfd], None)
+    assert process.has_ended()
+    assert f":GLIBC_TUNABLES={expected}:".encode() in environment
