@@ -55,8 +55,8 @@ class Checkpoints:
         return None
 
     def _read_record(self, checkpoint: Checkpoint) -> bool:
-        """Sets the record of a checkpoint as the store has it. Returns False if this turn has changed the record, or if
-        there is none."""
+        """Reads the stored record into `checkpoint.record`. Returns False if this turn has changed the record, or if there
+        is none."""
         records, key = self._state.records, checkpoint.key
         if key in records.writes or key in records.deferred.uncommitted or key in records.pending.by_key:
             return False

@@ -29,12 +29,13 @@ because answers that are late together have one cause.
 
 Time is in whole milliseconds, and one timer (work/timers.py) serves all groups: it is set for the first answer that will
 be late. If the timer itself runs late, this node was busy, and the answers may wait in its sockets. So `_check` hedges
-nothing then, and sets the timer to `DELAY_MS_MIN` later.
+nothing the first time that this happens, and sets the timer to `DELAY_MS_MIN` later.
 
     owners that are asked     why                     where
     the R - 1 chosen ones     the quorum needs them   Reads._ask_needed
-    all                       the read is sampled     Reads._launch, for a share of `COMPARED_SHARE` of the groups
-    all                       an answer differs       Reads._count_answer, for read repair
+    all live ones             the read is sampled     Reads._launch, for a share of `COMPARED_SHARE` of the groups
+    all live ones             an answer differs       Reads._count_answer, for read repair
+    all, or their stand-ins   too few are live for R  Reads._launch
     one more                  an owner has failed     Reads._ask_needed
     one more                  an answer is late       Reads._hedge
 """

@@ -24,19 +24,19 @@ votes in place of the owner.
 One tally counts the votes of the whole group. If a replica has no vote for one key, that key gets a tally of its own
 (`Group.separate`), and its quorum must come from the other replicas. The rest of the group is not affected.
 
-Size limits. A group loads records of about `batch_bytes_max` in one turn; its other keys are postponed to the next turn.
-This bounds the memory for many reads of large values. An owner with other records answers with whole records, so its
-answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
-into smaller groups of about that size.
+Size limits. A group loads records of about `batch_bytes_max` from the engine in one turn, besides those in the cache;
+its other keys are postponed to the next turn. This bounds the memory for many reads of large values. An owner with
+other records answers with whole records, so its answer must be bounded, too: if the records of a group are together
+larger than `batch_bytes_max`, the group is divided into smaller groups of about that size.
 
 Order. Small messages overtake large records and their patches (patching.py). If a COMPARE overtook a large write of its
 key, the owner would still hold the former record, and would answer with the whole of it. So keys whose large writes are
 still on their way (`State.slow_writes`) are read by a separate group, which is sent behind those writes.
 
-Read repair (section 5). If an answer differs from the coordinator's records, the coordinator asks all owners. It also
-asks all owners for one group in a hundred, chosen at random: otherwise an owner that is always slower than another one
-would never be compared. When all nodes that were asked have answered, or at the deadline, the repair begins: each owner
-that has voted and does not hold the merge of all answers gets that merge (read_repair.py).
+Read repair (section 5). If an answer differs from the coordinator's records, the coordinator asks all live owners. It
+also asks all of them for one group in a hundred, chosen at random: otherwise an owner that is always slower than
+another one would never be compared. When all nodes that were asked have answered, or at the deadline, the repair
+begins: each live owner that has voted and does not hold the merge of all answers gets that merge (read_repair.py).
 
 Nodes of earlier versions are asked with READ: it carries one digest of all records, and they vote for all keys or none.
 """

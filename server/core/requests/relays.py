@@ -11,9 +11,10 @@ gets an error that says that the outcome is unknown.
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
 gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
-reply STALE. relay_ages.py computes how old a relay is. If the coordinator has stood still for longer than that
-(base/pauses.py), it also refuses the younger relays that were sent before it resumed. By then their senders
-may have chosen another owner for the commands that they sent later, and each sender routes its commands anew.
+reply STALE. relay_ages.py computes how old a relay is; the age limit is `relay_stale_ms`. If the coordinator has stood
+still for longer than this limit (base/pauses.py), it also refuses the younger relays that were sent before it resumed.
+While it stood still, their senders may have sent later commands of the same keys to another owner. If the younger relays
+ran now, they would run after those commands. The sender of a refused relay routes its commands anew.
 
 A command with several steps (work/procedures.py) has the same problem if the coordinator is suspended between two steps. So
 each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the

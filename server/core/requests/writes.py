@@ -30,7 +30,7 @@ stand-in for that owner while the other owners are enough for W.
 
 If one turn writes a key several times, the other owners need only the last record: each record supersedes or includes the
 one before it, so an acknowledgement of the last one holds for all these writes. Before a group of many records is sent,
-`last_of_each` leaves the other records out.
+`last_of_each` leaves the others out, unless it has patches.
 
 A group stays in the table until all awaited nodes have answered or the deadline has passed, even if its waiters were
 answered before. By then each owner has confirmed it, or a hint is kept for that owner if there is room for one. If all
@@ -289,7 +289,7 @@ class Writes(GroupTable[WriteGroup]):
             return unexpected.contain(error, changes, "the reply to a write", "maybe-written", sink, number)
 
     def _settle(self, group: WriteGroup) -> None:
-        """Keeps a hint here for each owner with an answer that has not come: its own or that of its stand-in."""
+        """Keeps a hint here for each owner for which an answer is still awaited: its own or its stand-in's."""
         for owner in list(group.awaited.values()):
             self._keep_hint(group, owner)
         self._forget_bytes(group)
@@ -367,8 +367,8 @@ class Writes(GroupTable[WriteGroup]):
         state.hints.keep(owner, group.payload[::2], state.time_ms, state.now_ms, not group.plan.owned)
 
     def hint_unconfirmed(self, now_ms: int) -> None:
-        """Has hints kept for the owners that have not confirmed a group within `hint_after_ms`. Such an owner may still
-        confirm the group later."""
+        """Asks fallbacks to keep hints, or keeps them here, for the owners that have not confirmed a group within
+        `hint_after_ms`. Such an owner may still confirm the group later."""
         unconfirmed = self._unconfirmed
         while unconfirmed and (unconfirmed[0].hint_at_ms <= now_ms or unconfirmed[0].number not in self._groups):
             self._hint_awaited_owners(unconfirmed.popleft())
