@@ -7,6 +7,7 @@ imports take most of the time of a command.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from types import TracebackType
@@ -15,6 +16,7 @@ from dynamo_cli import streams
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMPLETE_VARIABLE = "_DYN_COMPLETE"  # set by the scripts in completions/
 
 
@@ -32,7 +34,7 @@ def main() -> None:
         streams.discard(streams.STDOUT)
         status = FAILED
     except OSError as error:
-        place = error.filename or ("stdout" if streams.refuses_stdout() else "")
+        place = error.filename or ("stdout" if error.errno in _FULL else "")  # commands name the files that they write
         streams.discard(streams.STDOUT)
         streams.say(": ".join(filter(None, ("dyn", str(place), error.strerror or str(error)))))
         status = FAILED

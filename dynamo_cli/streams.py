@@ -54,15 +54,6 @@ def say(text: str) -> None:
         discard(STDERR)
 
 
-def refuses_stdout() -> bool:
-    """Whether stdout does not take what was printed, as on a full disk."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
-
-
 def discard(number: int) -> None:
     """From now on what is written to a stream goes nowhere. Without this the interpreter would try again at its end."""
     null = os.open(os.devnull, os.O_RDWR)
