@@ -154,7 +154,7 @@ class GroupTable(Generic[G]):
         """HOT. `node` has acknowledged group `number`. If that group is closed, only the statistics change."""
         group = self._groups.get(number)
         if group is None or not (group.waiters or group.separate):
-            self._state.statistics.unneeded_answers += 1  # for such answers alone the shell schedules no turn
+            self._state.statistics.unneeded_answers += 1  # if nothing else has arrived, there is no turn
             if group is None:
                 return
         owner = group.awaited.pop(node, None)

@@ -60,7 +60,7 @@ class Patching:
         return patch
 
     def settle(self, group: WriteGroup) -> None:
-        """HOT. Counts down the keys of a closed group in `slow_writes`, and removes those that no later group has."""
+        """HOT. Counts down the keys of a closed group in `slow_writes`, and removes those that no other open group has."""
         slow_writes = self._state.slow_writes
         for key in group.payload[::2] if group.is_behind else ():
             slow_writes[key] -= 1
@@ -88,7 +88,8 @@ class Patching:
         return True
 
     def unfit(self, group: WriteGroup, owner: str) -> None:
-        """Handles UNFIT: sends the present records whole; or, if they were sent after the group, its patches again."""
+        """Handles UNFIT: sends the present records whole. But if whole records of all keys have been sent to `owner` since
+        the group was sent, it sends the group's patches a second time instead, once for each owner."""
         state, whole = self._state, self._whole
         state.statistics.patches_unfit += 1
         keys = group.payload[::2]

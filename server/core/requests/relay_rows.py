@@ -101,7 +101,7 @@ class RelayRow:
 
     def by_size(self, large_bytes: int) -> list[list[RelayItem]]:
         """Divides the commands among several messages. Each key with large commands has a message of its own. The other
-        keys share small messages, in which commands keep their order. All commands of a key are in one message."""
+        keys share small messages. All commands of a key are in one message, in their order."""
         by_key: dict[bytes, list[RelayItem]] = {}
         for item in self.items:
             if item is not None:

@@ -78,8 +78,8 @@ class Relays:
 
     def __init__(self, state: State) -> None:
         self.returned: list[Returned] = []
-        # Covered writes (writes.py): (coordinator, its write group) -> the commands that the group answers, as (relay,
-        # indexes) pairs.
+        # Covered writes (writes.py): (coordinator, its write group) -> the commands that this node answers once it has
+        # stored or refused that group, as (relay, indexes) pairs.
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
         self.times = Histogram()  # until the coordinator has replied, in us, measured in whole ms
@@ -252,7 +252,8 @@ class Relays:
         return None
 
     def cover(self, peer: str, number: int, group: int, indexes: bytes) -> None:
-        """Handles COVERED: the records of `group`, which `peer` sends next, answer these commands of relay `number`."""
+        """Handles COVERED: `peer` will not reply to these commands of relay `number`. This node answers them itself once it
+        has stored or refused the records of `group`, which `peer` sends next."""
         self.covered.setdefault((peer, group), []).append((number, indexes))
 
     def stored(self, peer: str, group: int, refusal: str | None) -> None:

@@ -37,7 +37,7 @@ class WriteGroup(Group):
         super().__init__(number, plan, tally, deadline_ms)
         self.payload: list[bytes] = []  # storage key, record, storage key, record, …
         # Patches (patching.py).
-        self.bases: dict[int, bytes] = {}  # index of a large record in `payload` -> the record before it
+        self.bases: dict[int, bytes] = {}  # index of a large record in `payload` -> its former version
         self.patched: list[bytes] | None = None  # the payload with patches in place of some of the records
         self.sent_again: tuple[str, ...] = ()  # the owners that were sent the patches a second time
         self.is_behind = False  # it is large or has patches, so small messages overtake it

@@ -9,7 +9,7 @@ Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to 
 record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on disk.
 When A has stored the record, too, two replicas have it, and A can answer its client. So C sends no reply to the relay.
 Instead it sends COVERED before the record: this tells A which commands the record answers. The quorum is the same (two
-distinct replicas on disk), but A counts it instead of C. Such a write needs one message and one network hop fewer.
+distinct replicas on disk), but A counts it instead of C. The client of such a write waits one network round trip less.
 
 Sloppy quorum (section 4.6). If an owner is not live, the next live fallback of the preference list stands in for it.
 The stand-in stores the record and a hint, and its acknowledgement counts as the owner's. A stand-in is chosen when the
@@ -245,7 +245,7 @@ class Writes(GroupTable[WriteGroup]):
         patch = self._patching.begin(group)
         message = b""
         enough = not plan.owner_sets and plan.replicas - len(plan.absent) >= group.tally.wanted
-        # This comes before the stand-ins: an owner that may still answer does not count as failed.
+        # `_stand_in` reads `awaited`: an owner without a stand-in fails at once, unless its own answer is awaited.
         group.awaited = {peer: peer for peer in plan.peers if is_sent_to(state, group, peer)}
         for owner, node in plan.stand_ins:
             self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
