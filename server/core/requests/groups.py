@@ -1,9 +1,10 @@
 """The table of request groups in flight: what quorum reads and quorum writes have in common.
 
-Theory. All requests of one turn that ask the same owners for the same quorum form one *group*. A group has one message
-to each owner, one tally, one deadline and one row in this table. So replication costs once per group, not once per
-request. A request in flight has no task, no future and no timer of its own. All groups have the same timeout. So their
-deadlines expire in the order in which the groups were made, and a deque is enough to keep them in order.
+Theory. The requests of one turn that ask the same owners for the same quorum form one *group*, until that is sent. A
+group has one message to each owner, one tally, one deadline and one row in this table. So replication costs once per
+group, not once per request. A request in flight has no task, no future and no timer of its own. All groups have the
+same timeout. So their deadlines expire in the order in which the groups were made, and a deque is enough to keep them
+in order.
 
 A group answers its waiters as soon as its tally has a verdict. It stays in the table longer: until every awaited node
 has answered, or the deadline has passed. Only then does the coordinator know which owners lack which records. Read
@@ -154,7 +155,7 @@ class GroupTable(Generic[G]):
         """HOT. `node` has acknowledged group `number`. If that group is closed, only the statistics change."""
         group = self._groups.get(number)
         if group is None or not (group.waiters or group.separate):
-            self._state.statistics.unneeded_answers += 1  # if nothing else has arrived, there is no turn
+            self._state.statistics.unneeded_answers += 1  # such a message alone schedules no turn (inbound.py)
             if group is None:
                 return
         owner = group.awaited.pop(node, None)

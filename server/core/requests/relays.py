@@ -23,9 +23,10 @@ waiting. It does this at most once in `_PROGRESS_MS`. So a command may run for l
 coordinator is not suspended.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
-see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
-until the earlier ones are answered (lanes.py). A large command shares its RELAY message only with commands of its key, and
-a large reply has a RELAYED message of its own. So commands and replies of other keys do not wait for it.
+see that: the commands of one key and settings that are relayed in one turn stay in one RELAY message, and those of
+later turns wait until the earlier ones are answered (lanes.py). A large command shares its RELAY message only with
+commands of its key, and a large reply has a RELAYED message of its own. So commands and replies of other keys do not
+wait for it.
 
 The messages of a traced request are sent before the turn ends (core/tracing/). So commands of one key and turn may be in
 several RELAY messages. If one of them may travel in pieces, later RELAY messages of the turn do not overtake it.
