@@ -154,8 +154,13 @@ class DiskWatch:
         return self.notices() if self._seen_free_bytes < URGENT * self._config.disk_free_bytes_min else []
 
     def facts(self) -> dict[str, str]:
-        """The free space of now. Raises OSError."""
-        return {} if self._config.engine == "memory" else {"disk_free_bytes": str(self._free_bytes())}
+        """The free space of now; nothing if it cannot be told (the watch logs that)."""
+        if self._config.engine == "memory":
+            return {}
+        try:
+            return {"disk_free_bytes": str(self._free_bytes())}
+        except OSError:
+            return {}
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._directory).free

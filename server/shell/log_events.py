@@ -38,6 +38,7 @@ EVENTS: dict[str, dict[str, str]] = {
         "environment variable %s is no setting and is ignored: is it meant to be %s?": "variable_unknown variable near",
         "%s is %s by %s: %s of an earlier start counts no more": "setting_overruled setting value place former",
         "the settings stay as they were: %s": "settings_file_wrong error",
+        "%s is given and is ignored: it is no setting any more, and %s": "setting_retired setting reason",
         "%s is in %s now, but at the next start %s counts, if it is still given": "setting_weaker setting file place",
     },
     "disk": {

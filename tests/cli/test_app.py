@@ -93,7 +93,7 @@ def test_a_full_disk_is_an_error_not_a_traceback(scripted: Scripted) -> None:
         words = [*DYN, "--port", str(node.port), "get", "k"]
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "dyn: [Errno 28] No space left on device\n"
+    assert done.stderr == "dyn: stdout: No space left on device\n"
 
 
 INTERRUPTED = """

@@ -196,21 +196,14 @@ def test_without_a_quorum_a_write_is_refused_at_once_and_written_nowhere(world: 
 
 
 @pytest.mark.parametrize(
-    ("command", "read"),
-    [
-        ("HSET key field value", "nothing was read or written"),
-        ("SET key value NX", "nothing was read or written"),
-        ("INCR key", "nothing was read or written"),
-        ("RENAME key other", "nothing was read or written"),
-        ("DBSIZE", "nothing was read in this step"),  # which asks for hashes first
-        ("FLUSHDB", "nothing was read in this step"),
-    ],
+    "command",
+    ["HSET key field value", "SET key value NX", "INCR key", "RENAME key other", "DBSIZE", "FLUSHDB"],
 )
-def test_a_read_without_quorum_names_the_command_that_the_client_sent(world: World, command: str, read: str) -> None:
+def test_a_read_without_quorum_names_the_command_that_the_client_sent(world: World, command: str) -> None:
     error = world.ask(_alone(world), *command.split()).error
     name = command.split()[0]
     assert error.startswith(f"NOQUORUM read for {name}: got=1 wanted=2 hinted=0 outcome=unread: 1 of 3 replicas ")
-    assert error.endswith(f"; {read}")
+    assert error.endswith("; nothing was read")
 
 
 def test_r_and_w_of_one_make_do_with_one_node(world: World) -> None:

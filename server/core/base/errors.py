@@ -42,7 +42,6 @@ _FAILURE = re.compile(
     re.DOTALL,
 )
 _FOR = " for "  # between what has failed and the command of the client
-_UNREAD = b" outcome=unread: "
 _NAME_BYTES = 32
 _MAYBE_BEFORE = "a node that has not answered may have written it before"
 
@@ -211,16 +210,17 @@ def no_read_quorum(replicas: str, got: int, wanted: int, count: int) -> Failure:
     return Failure("NOQUORUM read", (got, wanted, 0), "unread", reason)
 
 
-def read_failed(error: ErrorReply, args: list[bytes] | None, is_first_step: bool) -> ErrorReply:
-    """Returns the reply to a command of several steps whose read has failed. It names the command of the client, and says
-    what the command has written: nothing, if the read was its first step. Any other error is returned as it is."""
+def read_failed(error: ErrorReply, args: list[bytes] | None) -> ErrorReply:
+    """Returns the reply to a command whose read has met too few replicas, or none in time: the error of the read, with the
+    name of the client's command. Any other error is returned as it is."""
     name = args[0][:_NAME_BYTES].decode("latin-1").upper() if args else ""
-    if not name or name.startswith("DYN.") or error.find(_UNREAD) < 0:  # DYN.EVAL and others are sent by nodes only
+    if not name or name.startswith("DYN."):  # DYN.EVAL and others are sent by nodes only
         return error
     failure = Failure.read(error)
+    if failure.outcome != "unread" or not failure.what.startswith(("NOQUORUM read", "TIMEOUT read")):
+        return error
     what = f"{failure.what.partition(_FOR)[0]}{_FOR}{name}"  # a step may be a command, too, which no client knows
-    explanation = EXPLAINED["unread"] + (" or written" if is_first_step else " in this step")
-    return Failure(what, failure.counts, "unread", failure.reason, explanation=explanation).reply()
+    return Failure(what, failure.counts, "unread", failure.reason, failure.advice).reply()
 
 
 def disks_full(tally: Tally, names: Sequence[str]) -> ErrorReply:

@@ -163,7 +163,7 @@ class KeyCommand(KeyRead):
             if refusal is not None:
                 reply = refusal
             elif isinstance(result, ErrorReply):
-                reply = read_failed(result, self.command(0), True)
+                reply = read_failed(result, self.command(0))
             else:
                 reply = self.decide(result)
             if unexpected.planted:

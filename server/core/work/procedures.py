@@ -59,7 +59,6 @@ class Procedure(Sink):
         self._in_background = in_background
         self._is_counted = is_counted and not in_background
         self._running = False
-        self._steps_begun = 0
         self._is_suspended = True  # the generator waits for a result; it has neither ended nor raised
         self._results: list[Any] = []
         self._returned: Reply | None = None
@@ -117,7 +116,7 @@ class Procedure(Sink):
 
     def _told(self, error: ErrorReply) -> ErrorReply:
         """The error of a step, in terms of the command."""
-        return read_failed(error, self.command(0), self._steps_begun <= 1)
+        return read_failed(error, self.command(0))
 
     def _step(self, result: object) -> bool:
         """Begins the next step. Returns False if the generator has ended; then its reply is in `_returned`."""
@@ -132,7 +131,6 @@ class Procedure(Sink):
             self._state.unexpected.pass_by(f"procedure {self._name}")
         if step is None:
             return False
-        self._steps_begun += 1
         step(self)
         return True
 

@@ -78,22 +78,22 @@ def test_the_texts() -> None:
 
 def test_a_read_that_fails_is_told_in_terms_of_the_clients_command() -> None:
     failed = no_read_quorum("replicas", 1, 2, 3).reply()
-    told = read_failed(failed, [b"hset", b"key", b"field", b"value"], is_first_step=True)
+    told = read_failed(failed, [b"hset", b"key", b"field", b"value"])
     assert text_of(told) == (
         "NOQUORUM read for HSET: got=1 wanted=2 hinted=0 outcome=unread: 1 of 3 replicas answered, 2 are needed; nothing "
-        "was read or written"
+        "was read"
     )
-    whole = text_of(read_failed(told, [b"RENAME", b"key", b"other"], is_first_step=False))
+    whole = text_of(read_failed(told, [b"RENAME", b"key", b"other"]))
     assert whole.startswith("NOQUORUM read for RENAME: got=1") and "HSET" not in whole
-    assert whole.endswith("; nothing was read in this step")
+    assert whole.endswith("; nothing was read")
     late = timed_out(Tally(3, 2), "read", "unread", 3000)
-    assert text_of(read_failed(ErrorReply(bytes(late)), [b"INCR", b"key"], True)).startswith(
+    assert text_of(read_failed(ErrorReply(bytes(late)), [b"INCR", b"key"])).startswith(
         "TIMEOUT read within 3000 ms for INCR: got=0 wanted=2 hinted=0 outcome=unread: "
     )
-    assert read_failed(failed, None, True) is failed, "background work has no client"
-    assert read_failed(failed, [b"DYN.EVAL", b"script"], True) is failed, "no client has sent that"
+    assert read_failed(failed, None) is failed, "background work has no client"
+    assert read_failed(failed, [b"DYN.EVAL", b"script"]) is failed, "no client has sent that"
     for reply in WRITES.values():
-        assert read_failed(reply, [b"HSET", b"key"], True) is reply
+        assert read_failed(reply, [b"HSET", b"key"]) is reply
 
 
 @pytest.mark.parametrize("what", WRITES)
