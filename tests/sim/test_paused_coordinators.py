@@ -133,3 +133,20 @@ def test_what_was_read_before_a_pause_decides_no_write(case: str, monkeypatch: p
     assert not [seed for seed in SEEDS if _replies_around_a_pause(case, seed) not in sound]
     monkeypatch.setattr(Pauses, "is_outdated", lambda self, read_ms: False)
     assert [seed for seed in SEEDS if _replies_around_a_pause(case, seed) not in sound], "the fault is found"
+
+
+@pytest.mark.parametrize("commands", [[b"INCR %b"], [b"MULTI", b"INCR %b", b"EXEC"]], ids=["one key", "a transaction"])
+def test_a_node_that_stands_still_again_and_again_answers_its_clients(commands: list[bytes]) -> None:
+    """Each read that it begins is outdated when the quorum has answered, and is begun again: but not for ever."""
+    world, key = _world(3)
+    n2 = world.hosts[1]
+    operations = world.client(n2).send(*[(line % key if b"%" in line else line).split() for line in commands])
+    for _ in range(2 + Config().request_timeout_ms // 1100):
+        world.run(1)
+        n2.freeze()
+        world.run(1100)
+        n2.thaw()
+    assert operations[-1].answered
+    assert operations[-1].error.startswith("TIMEOUT read") and "has stood still again and again" in operations[-1].error
+    world.run(1000)
+    assert world.ask(n2, "GET", key).reply == b"warm"

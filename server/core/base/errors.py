@@ -210,6 +210,12 @@ def no_read_quorum(replicas: str, got: int, wanted: int, count: int) -> Failure:
     return Failure("NOQUORUM read", (got, wanted, 0), "unread", reason)
 
 
+def node_stands_still(name: str, timeout_ms: int) -> ErrorReply:
+    """The node stood still during each attempt of a read (base/pauses.py), for as long as a request may take."""
+    reason = f"node {name} has stood still again and again for {timeout_ms} ms, so that what it read was outdated"
+    return Failure("TIMEOUT read", None, "unread", reason, "try again, through another node").reply()
+
+
 def read_failed(error: ErrorReply, args: list[bytes] | None) -> ErrorReply:
     """Returns the reply to a command whose read has met too few replicas, or none in time: the error of the read, with the
     name of the client's command. Any other error is returned as it is."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from protocol.resp import Reply
-from server.core.base.errors import CommandError, ErrorReply, damaged_here, read_failed
+from server.core.base.errors import CommandError, ErrorReply, damaged_here, node_stands_still, read_failed
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.records import versions
@@ -42,7 +42,7 @@ class KeyRead(Sink):
     is mended first. While a command of several turns changes the key, the read waits for it.
 
     If this node has stood still during the read, another owner may have written the key since the quorum has answered. So
-    the read begins again (base/pauses.py).
+    the read begins again (base/pauses.py), until the time of a request is over.
     """
 
     def __init__(self, services: Services, key: bytes, like: Sink) -> None:
@@ -50,7 +50,7 @@ class KeyRead(Sink):
         self.services = services
         self.key = key
         self.storage_key = storage_key_of(key)
-        self._begun_ms = services.state.now_ms
+        self._first_ms = self._begun_ms = services.state.now_ms
 
     def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """The result, or an error. Called once."""
@@ -87,8 +87,12 @@ class KeyRead(Sink):
     def found(self, record: bytes | None) -> None:
         """What a quorum holds. If this node has stood still, that may be outdated, and the read begins again. If a command
         holds the key by now, that may be older than what that command writes: the read begins again after it."""
-        if self.services.state.pauses.is_outdated(self._begun_ms):
-            self.start()
+        state = self.services.state
+        if state.pauses.is_outdated(self._begun_ms):
+            if state.now_ms - self._first_ms > state.config.request_timeout_ms:
+                self.read_ended(node_stands_still(state.member.name, state.config.request_timeout_ms))
+            else:
+                self.start()
             return
         if self.waits():
             return
@@ -96,7 +100,7 @@ class KeyRead(Sink):
         try:
             result = self.joined(record)
         except DamagedRecord as error:
-            result = damaged_here(self.services.state.member.name, error)
+            result = damaged_here(state.member.name, error)
         self.read_ended(result)
 
     def joined(self, record: bytes | None) -> bytes | None:

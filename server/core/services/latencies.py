@@ -58,8 +58,8 @@ class Latencies:
         """Takes the thresholds and the length of the slow log from the settings."""
         config = self._state.config
         slow_us, threshold_ms = config.slowlog_slower_than_us, config.latency_monitor_threshold_ms
-        self._slow_us = slow_us if slow_us >= 0 else NEVER_US
-        self._spike_us = threshold_ms * 1000 if threshold_ms > 0 else NEVER_US
+        self._slow_us = min(slow_us, NEVER_US) if slow_us >= 0 else NEVER_US
+        self._spike_us = min(threshold_ms * 1000, NEVER_US) if threshold_ms > 0 else NEVER_US
         self.told_us = min(self._slow_us, self._spike_us - 1)
         self.slow = deque(list(self.slow)[: config.slowlog_entries_max], maxlen=config.slowlog_entries_max)
 

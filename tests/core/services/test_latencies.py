@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.base.histogram import Histogram, bucket_end_us, bucket_of
 from server.core.services.latencies import Latencies, shortened
-from tests.core.commands.talking import make_node
+from tests.core.commands.talking import CONFIG, make_node
 
 
 @given(st.integers(0, 2**35))
@@ -32,6 +34,13 @@ def test_percentiles_and_sums() -> None:
     assert (times.calls, times.sum_us) == (100, 90 * 100 + 9 * 1000 + 50_000)
     assert [times.percentile_us(each) for each in (50, 99, 99.9)] == [111, 1023, 57_343]
     assert [calls for _, calls in times.cumulative()] == [90, 99, 100]
+
+
+def test_thresholds_beyond_64_bits_mean_never() -> None:
+    most = 2**63 - 1
+    config = replace(CONFIG, slowlog_slower_than_us=most, latency_monitor_threshold_ms=most)
+    latencies = Latencies(make_node(1, config).state)
+    assert latencies.told_us < most, "a number of the compiled code"
 
 
 def test_the_slow_log_keeps_the_last_ones_and_no_password() -> None:

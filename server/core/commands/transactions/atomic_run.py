@@ -28,7 +28,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from protocol.resp import Reply
-from server.core.base.errors import CommandError, ErrorReply, damaged_here
+from server.core.base.errors import CommandError, ErrorReply, damaged_here, node_stands_still
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Sink
 from server.core.commands.slices import in_slices
@@ -174,7 +174,8 @@ class _SlotReads(Sink):
         self._keys = {storage_key_of(key): key for key in keys}
         self._places = list(self._keys)
         self._records: Records = {}
-        self._missing = self._begun_ms = 0
+        self._missing = 0
+        self._first_ms = self._begun_ms = services.state.now_ms
         self._error: ErrorReply | None = None
 
     def start(self) -> None:
@@ -216,7 +217,10 @@ class _SlotReads(Sink):
         if self._error is not None:
             self._procedure.resume(self._error)
         elif state.pauses.is_outdated(self._begun_ms):
-            self.start()
+            if state.now_ms - self._first_ms > state.config.request_timeout_ms:
+                self._procedure.resume(node_stands_still(state.member.name, state.config.request_timeout_ms))
+            else:
+                self.start()
         elif held is not None:  # what was read may be older than what its holder writes
             self._wait(held)
         else:
