@@ -44,11 +44,13 @@ def test_thresholds_beyond_64_bits_mean_never() -> None:
 
 
 def test_the_slow_log_keeps_the_last_ones_and_no_password() -> None:
-    latencies = Latencies(make_node().state)
+    state = make_node().state
+    latencies = Latencies(state)
     for number in range(200):
         latencies.log_slow("get", 20_000 + number, [b"GET", b"k%d" % number], "127.0.0.1:5", b"app")
     assert (len(latencies.slow), latencies.slow[0].number, latencies.slow[0].arguments) == (128, 199, [b"GET", b"k199"])
-    latencies.keep(3)
+    state.config = replace(state.config, slowlog_entries_max=3)
+    latencies.read_settings()
     assert [each.number for each in latencies.slow] == [199, 198, 197]
     latencies.log_slow("auth", 30_000, [b"AUTH", b"hunter2"], "127.0.0.1:5", b"")
     assert latencies.slow[0].arguments == [b"(redacted)"] and len(latencies.slow) == 3
