@@ -19,7 +19,9 @@ which the read began. If it is, the read begins again, and then sees what the ot
     of the pause
 
 What this does not cover. At the end of a pause the other nodes have not heard of it yet. For some milliseconds, until they
-have, two owners coordinate. And a node may be suspended between its decision and the end of the turn that sends it.
+have, two owners coordinate. A node may be suspended between its decision and the end of the turn that sends it. And a
+move (LMOVE, RENAME) that has written its destination before a pause goes on after it: the next owner may have served what
+it moves, as it may in a partition.
 """
 
 from __future__ import annotations
