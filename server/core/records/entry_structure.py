@@ -20,7 +20,6 @@ which chunks it has found sound.
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
 from operator import sub
 from typing import Final
 
@@ -102,16 +101,26 @@ def is_sound(record: bytes) -> bool:
 
 
 def verify_in_slices(record: bytes) -> Slices[None]:
-    """Reads the chunks of bytes that may be a large record, so that `is_sound` knows them afterwards."""
-    if _sound_chunks is not None or not _has_frame(record):
+    """Reads the chunks of bytes that may be a large record, so that `is_sound` knows them afterwards: those that C
+    leaves to Python, if this process has the module in C."""
+    if not _has_frame(record):
         return
-    starts, pace = Index(record).starts, Pace()
-    for at, end in pairwise(starts[: _KNOWN_MAX // 2]):
+    index, pace = Index(record), Pace()
+    place, last = 0, None
+    while place < min(index.count, _KNOWN_MAX // 2):
+        if _sound_chunks is not None:
+            place, _, last, _, _ = _sound_chunks(record, place, index.starts[place], last)
+            if place == index.count:
+                return
+        at, end = index.starts[place], index.starts[place + 1]
         if at >= end or end > len(record):
             return
         if pace.is_full((end - at) // ENTRY_BYTES + 1):
             yield
-        _chunk_at(record, at, end)
+        chunk = _chunk_at(record, at, end)
+        if chunk is None:
+            return
+        place, last = place + 1, chunk.last
 
 
 def is_sound_after(record: bytes, base: bytes) -> bool:

@@ -134,6 +134,19 @@ def test_the_common_forms_are_walked_in_c() -> None:
     assert in_python(rare)
 
 
+@pytest.mark.parametrize("payload", [b"15", b"1.5"], ids=["integers", "decimals"])
+def test_what_c_leaves_to_python_is_read_in_slices(payload: bytes) -> None:
+    """A decimal in each chunk. Those of the common form are not read by Python at all."""
+    deltas: list[entries.Entry] = [(b"n%d" % number, HASH_DELTA, DOTS[3], 0, payload) for number in range(20_000)]
+    record = entries.encode({A: 3}, deltas)
+    slices = len(list(entry_structure.verify_in_slices(record)))
+    assert slices == 0 if payload == b"15" else slices > 4
+    with pytest.MonkeyPatch.context() as patch:
+        if payload == b"1.5":  # all chunks are known by now, so none is read again
+            patch.setattr(entry_structure, "_read_chunk", None)
+        assert is_sound(record)
+
+
 def in_chunks(chunks: list[list[entries.Entry]]) -> bytes:
     """A record with these chunks, which may not be the ones that `encode` makes, under a right directory and checksum."""
     rows, parts, marks = [], [], 0
