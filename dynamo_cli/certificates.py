@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dynamo_cli.failures import Failure
+from dynamo_cli.replaced_files import replaceable
 
 CA = "ca"
 CA_DAYS = 3650
@@ -157,6 +158,7 @@ def _write(
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:
+    path = replaceable(path)
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:

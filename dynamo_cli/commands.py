@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from dynamo_cli import (
     config_commands,
@@ -31,7 +30,7 @@ from dynamo_cli import (
 )
 from dynamo_cli.client import TIMEOUT_S_DEFAULT
 from dynamo_cli.failures import Failure
-from dynamo_cli.global_options import App, Group
+from dynamo_cli.global_options import App, Group, Listing
 from dynamo_cli.options import Host, PasswordFile, Port, Timeout, UserName
 from dynamo_cli.output import report
 from dynamo_cli.target import Target
@@ -40,7 +39,7 @@ from dynamo_cli.tls_options import CaFile, CertificateFile, Encrypted, Insecure,
 from dynamo_cli.version import version_text
 
 
-class Root(TyperGroup):
+class Root(Listing):
     """The `dyn` command itself."""
 
     def invoke(self, context: Any) -> Any:

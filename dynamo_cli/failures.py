@@ -8,6 +8,7 @@ statuses are part of the interface, because scripts depend on them.
 from __future__ import annotations
 
 from enum import IntEnum
+from json import JSONDecodeError
 
 
 class ExitStatus(IntEnum):
@@ -67,6 +68,10 @@ def unreadable(error: Exception) -> str:
     """Why a file cannot be read, in words for somebody who does not know Python."""
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8 text (byte {error.start})"
+    if isinstance(error, JSONDecodeError):
+        return f"it is not JSON (line {error.lineno}, column {error.colno})"
+    if isinstance(error, RecursionError):
+        return "it has too many brackets within brackets"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"it lacks {error}" if isinstance(error, KeyError) else str(error)

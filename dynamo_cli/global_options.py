@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 _PREFIX = "global_"  # of the names of the copies, so that none has the name of a command's own parameter
+_SUMMARY_MAX = 1000  # characters: more than any summary has
 _ONLY_BEFORE = ("version", "help")
 
 
@@ -59,7 +60,22 @@ class Command(_Taking, TyperCommand):
     """A command that takes the global options, too."""
 
 
-class Group(_Taking, TyperGroup):
+class Listing(TyperGroup):
+    """A group whose help shows the first sentence about each command as a whole, wrapped where it must be."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Lists the commands."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [
+            (name, command.get_short_help_str(_SUMMARY_MAX))
+            for name, command in found
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Group(_Taking, Listing):
     """A group that takes the global options, too."""
 
 

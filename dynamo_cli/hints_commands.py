@@ -17,7 +17,7 @@ from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus
 from dynamo_cli.following import Follower, last_words
 from dynamo_cli.options import JSON
-from dynamo_cli.output import is_terminal, note, note_unanswered, write_json, write_line
+from dynamo_cli.output import counted, is_terminal, note, note_unanswered, write_json, write_line
 from dynamo_cli.progress import progress
 from dynamo_cli.shapes import Shape, ask, require
 from dynamo_cli.target import Target, target_of
@@ -78,7 +78,7 @@ def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
     if as_document:
         write_json({"delivered": delivered, "remaining": remaining})
     else:
-        write_line(f"delivered {delivered} hints, {remaining} remain")
+        write_line(f"delivered {counted(delivered, 'hint')}, {remaining} remain")
     _note_behind(last)
     note_unanswered(last)
     if remaining:

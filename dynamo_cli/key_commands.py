@@ -11,6 +11,7 @@ import typer
 from dynamo_cli.failures import Failure
 from dynamo_cli.options import JSON
 from dynamo_cli.output import write_json, write_line
+from dynamo_cli.replaced_files import replaceable
 
 ID_BYTES, KEY_BYTES = 4, 32
 KeysFile = Annotated[
@@ -27,6 +28,7 @@ def key_make(file: KeysFile, as_document: JSON = False) -> None:
     lost.
     """
     key_id = os.urandom(ID_BYTES).hex()
+    file = replaceable(file)
     try:
         before = file.read_bytes() if file.exists() else b""
         lines = before + (b"\n" if before and not before.endswith(b"\n") else b"")

@@ -38,7 +38,7 @@ from dynamo_cli.options import (
     Weight,
     Zone,
 )
-from dynamo_cli.output import is_terminal, note, write_json, write_line
+from dynamo_cli.output import counted, is_terminal, note, write_json, write_line
 from dynamo_cli.stop_signals import StopSignals
 from dynamo_cli.tls_options import TlsCaFile, TlsCertFile, TlsKeyFile, TlsPort, WithTls
 
@@ -220,7 +220,7 @@ def _show_ready(ready: local_cluster.Up, as_document: bool) -> None:
         ]
         write_json({"ready": True, "dir": str(ready.cluster.directory), "nodes": rows})
         return
-    count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    count = counted(len(nodes), "node")
     write_line(f"ready: {count}, {' '.join(str(node.address) for node in nodes)}")
     if is_terminal():
         write_line(f"try: redis-cli -p {nodes[0].address.port} set greeting hello")

@@ -9,7 +9,7 @@ import typer
 
 from dynamo_cli.failures import ExitStatus
 from dynamo_cli.options import JSON
-from dynamo_cli.output import as_json, as_shown, note, write_json, write_line
+from dynamo_cli.output import as_json, as_shown, counted, note, write_json, write_line
 from dynamo_cli.progress import progress
 from dynamo_cli.target import target_of
 
@@ -91,7 +91,7 @@ def _show_import(result: dict[str, Any], as_document: bool) -> None:
         refusals = [{"database": each.database, "key": as_json(each.key), "error": each.error} for each in found]
         write_json(result | {"refusals": refusals})
     else:
-        words = [f"imported: {result['keys']} keys"]
+        words = [f"imported: {counted(result['keys'], 'key')}"]
         words += [
             f"{result[name]} {name}" for name in ("expired", "refused", "followed", "different") if result.get(name)
         ]
@@ -120,4 +120,4 @@ def export(context: typer.Context, file: _File, databases: _Databases = None, as
     if as_document:
         write_json(result)
     else:
-        write_line(f"exported: {result['keys']} keys, {result['bytes']} bytes")
+        write_line(f"exported: {counted(result['keys'], 'key')}, {counted(result['bytes'], 'byte')}")

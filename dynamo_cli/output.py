@@ -29,6 +29,11 @@ def read_bytes() -> bytes:
     return sys.stdin.buffer.read()
 
 
+def counted(number: int, thing: str) -> str:
+    """So many things, in words: `1 key`, `2 keys`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def write_bytes(data: bytes) -> None:
     """Writes exactly `data` to stdout."""
     sys.stdout.flush()

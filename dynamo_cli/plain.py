@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from dynamo_cli.output import counted
+
 Document = dict[str, Any]
 Row = Sequence[str]
 
@@ -154,10 +156,10 @@ def task_text(document: Document) -> str:
             if (at := utc(document.get(name)))
         ],
         ("partitions", f"{document['partitions_done']} of {document['partitions']}"),
-        ("compared", f"{document['keys_compared']} keys"),
-        ("repaired", f"{document['keys_repaired']} keys"),
+        ("compared", counted(document["keys_compared"], "key")),
+        ("repaired", counted(document["keys_repaired"], "key")),
         ("sent", size(document["bytes_sent"])),
-        *[(kind, counted) for kind in ("mended", "lost") if (counted := by_node(document, kind))],
+        *[(kind, nodes) for kind in ("mended", "lost") if (nodes := by_node(document, kind))],
         *([("left", f"about {seconds_left(document)}")] if seconds_left(document) else []),
         ("error", document.get("error") or "none"),
     )
@@ -175,7 +177,7 @@ def task_line(document: Document) -> str:
 def task_counts(document: Document) -> str:
     """The counts of a task so far."""
     return (
-        f"{document['keys_compared']} keys compared, {document['keys_repaired']} repaired, "
+        f"{counted(document['keys_compared'], 'key')} compared, {document['keys_repaired']} repaired, "
         f"{size(document['bytes_sent'])} sent"
         + "".join(
             f", damaged and {kind}: {by_node(document, kind)}" for kind in ("mended", "lost") if document.get(kind)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dynamo_cli.cluster_file import LocalCluster
 from dynamo_cli.failures import Failure, unreadable
+from dynamo_cli.replaced_files import replaceable
 from protocol.handshake import SECRET_BYTES, BadSecret, decode_secrets, encode_secrets
 
 FILE_NAME = "secret"  # in the directory of each node
@@ -30,8 +31,8 @@ def read(path: Path) -> tuple[bytes, ...]:
 
 
 def read_all(paths: Sequence[Path]) -> tuple[bytes, ...]:
-    """The secrets of files that all hold the same. Raises Failure."""
-    found = {path: read(path) for path in paths}
+    """The secrets of files that all hold the same, before they are replaced. Raises Failure."""
+    found = {path: read(replaceable(path)) for path in paths}
     first = found[paths[0]]
     for path, held in found.items():
         if held != first:
@@ -57,6 +58,7 @@ def make(path: Path) -> bytes:
 
 def write(path: Path, held: Sequence[bytes]) -> None:
     """Replaces the file, or makes it. Raises Failure."""
+    path = replaceable(path)
     draft = path.with_name(f"{path.name}.new")
     try:
         draft.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-from dynamo_cli.output import as_shown
+from dynamo_cli.output import as_shown, counted
 from dynamo_cli.plain import Document, Row
 
 HEADINGS = ("KEY", "TYPE", "VALUES", "DELETIONS", "HIDDEN", "PARTITION", "DO")
@@ -82,5 +82,5 @@ def superseded(document: Document) -> str:
     elif document["siblings"]:
         values = document["siblings"] - (kept == "string" and "value" not in document)
         parts += [f"{values} of string"] if values else []
-    parts += [f"{document['deletions']} deletions"] if document["deletions"] and kept != "none" else []
+    parts += [counted(document["deletions"], "deletion")] if document["deletions"] and kept != "none" else []
     return ", ".join(parts) or "nothing"

@@ -18,7 +18,7 @@ from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus, Failure
 from dynamo_cli.following import Follower
 from dynamo_cli.options import JSON, Database, Keep, Key, Match, NewValue, Token
-from dynamo_cli.output import as_json, as_shown, is_terminal, note, write_json, write_line
+from dynamo_cli.output import as_json, as_shown, counted, is_terminal, note, write_json, write_line
 from dynamo_cli.progress import Progress, progress
 from dynamo_cli.shapes import Shape, ask, require
 from dynamo_cli.target import target_of
@@ -52,7 +52,7 @@ def siblings_list(
     if as_document:
         write_json(document)
     elif not document["keys"]:
-        write_line(f"no siblings under {document['examined']} keys")
+        write_line(f"no siblings under {counted(document['examined'], 'key')}")
     elif is_terminal():
         from dynamo_cli import pictures
 

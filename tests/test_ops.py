@@ -41,6 +41,14 @@ def test_the_dashboard_is_json_with_panels_side_by_side() -> None:
     assert len(set(places)) == len(panels) > 10 and all(panel["targets"] for panel in panels)
 
 
+def test_the_dashboard_shows_what_alerts_look_at() -> None:
+    """Who is woken by an alert sees its metric in the dashboard, before and after."""
+    alerts = "\n".join(re.findall(r"expr: (.*)", (OPS / "alerts.yml").read_text()))
+    named = set(re.findall(r"\bdyn_[a-z0-9_]+", alerts))
+    shown = set(re.findall(r"\bdyn_[a-z0-9_]+", (OPS / "dashboard.json").read_text()))
+    assert len(named) > 10 and sorted(named - shown) == []
+
+
 def test_every_alert_says_what_to_look_at() -> None:
     text = (OPS / "alerts.yml").read_text()
     assert text.count("- alert:") == text.count("expr:") == text.count("summary:") > 10

@@ -2,6 +2,10 @@
 
 Each key is as it was when it was read. Keys that are written meanwhile are in the file as before or as after that, so the
 file is no snapshot of one instant. Streams cannot be dumped: they are left out and counted.
+
+Each key is in the file once: redis-server ends with an error when a file that it loads has a key twice. SCAN of a cluster
+answers each key once, but a node of another version or a change of the ring must not make a file useless, so the export
+holds the keys of the database that it reads, some 100 bytes for each.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ def export(path: Path, target: Target, databases: list[int] | None, shown: Progr
         raise Failure(f"cannot write {path}: {error.strerror or error}") from None
     keys, left_out = 0, Counter[str]()
     try:
-        for database in databases or range(DATABASES):
+        for database in dict.fromkeys(databases or range(DATABASES)):
             with target.of_database(database).connect() as client:
                 keys += _add_all(writer, client, database, keys, left_out, shown)
         writer.finish()
@@ -47,10 +51,13 @@ def _add_all(
     """Adds all keys of a database. Returns how many it has."""
     size = client.call("DBSIZE")
     added, cursor = 0, b"0"
+    seen: set[bytes] = set()
     while size:
         match client.call("SCAN", cursor, "COUNT", _PAGE_KEYS):
             case [bytes() as cursor, list() as keys]:
-                added += _add(writer, client, database, keys, left_out)
+                unseen = [key for key in dict.fromkeys(keys) if key not in seen]
+                seen.update(unseen)
+                added += _add(writer, client, database, unseen, left_out)
             case _:
                 raise client.nonsense("SCAN", "not [cursor, [key, ...]]")
         shown.show(before + added, 0, f"{before + added} keys, database {database}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dynamo_cli.failures import Failure, WrongUsage
+from dynamo_cli.replaced_files import replaceable
 
 _INTERVAL_S: Final = 1.0
 
@@ -21,7 +22,7 @@ class ProgressFile:
     """The file at `path`. `source` says what is imported, and where to."""
 
     def __init__(self, path: Path, source: dict[str, Any]) -> None:
-        self._path = path
+        self._path = replaceable(path)
         self._source = source
         self._due_s = 0.0
 

@@ -14,17 +14,18 @@ from typing import BinaryIO, Final
 from dynamo_cli.failures import Failure
 from dynamo_cli.moving.checksums import CHECKSUM_BYTES, FOOTER_BYTES, checksum_of
 from dynamo_cli.moving.rdb_reader import AUX, DATABASE, END, EXPIRY_MS
+from dynamo_cli.replaced_files import replaceable
 
 _VERSION: Final = 10
 _CHUNK_BYTES: Final = 4 << 20
 
 
 class RdbWriter:
-    """An RDB file to be at `path`. Its methods raise OSError."""
+    """An RDB file to be at `path`. Its methods raise OSError, making it WrongUsage, too."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._beside = path.with_name(path.name + ".new")
+        self._path = replaceable(path)
+        self._beside = self._path.with_name(self._path.name + ".new")
         self._version = _VERSION
         self._database = -1
         self._file: BinaryIO = self._beside.open("w+b")

@@ -199,9 +199,9 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:  # brackets within brackets, thousands of them
+    except (ValueError, RecursionError) as error:
         raise DirectoryError(
-            f"{path} is not JSON ({error}): restore it, or move the directory away and start the node anew"
+            f"{path} is not JSON ({_damage(error)}): restore it, or move the directory away and start the node anew"
         ) from error
     if not isinstance(document, dict):
         raise DirectoryError(f"{path} does not hold a node's identity: restore it, or move the directory away")
@@ -211,6 +211,15 @@ def _read(path: Path) -> dict[str, Any]:
                 f"{path}: '{name}' must be {kind.__name__}, not {document[name]!r}: restore it, or move the directory away"
             )
     return document
+
+
+def _damage(error: Exception) -> str:
+    """Why a text is not JSON, in words for somebody who does not know Python."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8"
+    return "a number in it is too long" if isinstance(error, ValueError) else "too many brackets within brackets"
 
 
 def _write(path: Path, member: Member, endpoints: Endpoints, settings: dict[str, str]) -> None:

@@ -29,6 +29,13 @@ _FACTS = {  # gauges that only the shell knows, by the name of the fact
     "certificate_left_s": ("dyn_certificate_left_seconds", "How long this node's certificate is still valid.", 1.0),
 }
 
+_PROGRESS = {  # gauges of a transfer to this node, by the field of its document
+    "partitions": "Partitions that this node fetches now, as a new owner or after the loss of its disk.",
+    "partitions_done": "Those of them that it has whole.",
+    "keys": "Keys of these partitions, as far as the former owners have told.",
+    "keys_done": "Those of them that it has.",
+}
+
 
 class NodeCollector(Collector):
     """The families of one node. `engine_stats` returns the gauges of its storage engine."""
@@ -48,6 +55,7 @@ class NodeCollector(Collector):
         yield from limit_families(self._services, self.clients)
         yield from self._data()
         yield from self._cluster()
+        yield from self._transfers()
         yield from self._hints()
         yield from self._engine()
 
@@ -137,6 +145,17 @@ class NodeCollector(Collector):
                 compared.add_metric([member.name], (now_ms - compared_ms) / 1000)
         yield family
         yield compared
+
+    def _transfers(self) -> Iterator[Metric]:
+        """The progress of what this node fetches now; without samples if that is nothing."""
+        services = self._services
+        fetching = {"transfer": services.transfers.document(), "filling": services.filling.document()}
+        for name, words in _PROGRESS.items():
+            family = GaugeMetricFamily(f"dyn_transfer_{name}", words, labels=["kind"])
+            for kind, document in fetching.items():
+                if document is not None:
+                    family.add_metric([kind], document[name])
+            yield family
 
     def _hints(self) -> Iterator[Metric]:
         state, layout = self._services.state, self._services.state.layout

@@ -224,6 +224,8 @@ class SettingsFile:
         """Writes these settings to the file, which keeps its comments. Raises OSError, ValueError."""
         path = self._given.path
         assert path is not None, "there is a file, or nobody gets this function"
+        if path.exists() and not path.is_file():  # a rename over /dev/null would replace it
+            raise ValueError("it is no regular file: start the node with one")
         text = with_settings(path.read_text(encoding="utf-8"), changes)
         write_file(path, text)
         self._read = without_retired(tomllib.loads(text))

@@ -126,7 +126,8 @@ def test_a_damaged_file_is_reported_by_its_path(tmp_path: Path, text: str) -> No
 @pytest.mark.parametrize(
     ("data", "words"),
     [(b"{}", "is damaged: it lacks 'format'"), (b"\xff", r"cannot read .*: it is not UTF-8 text \(byte 0\)"),
-     (b"[" * 200_000, "cannot read"), (None, "cannot read .*: Is a directory")],
+     (b"[" * 200_000, "cannot read .*: it has too many brackets"), 
+     (b"{", r"it is not JSON \(line 1, column 2\)"), (None, "cannot read .*: Is a directory")],
 )  # fmt: skip
 def test_a_damaged_file_is_told_of_in_words(tmp_path: Path, data: bytes | None, words: str) -> None:
     path = tmp_path / "cluster.json"

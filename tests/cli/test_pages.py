@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from dynamo_cli import pages, roff
 from dynamo_cli.commands import app
@@ -101,3 +104,26 @@ def test_bash_completes(words: tuple[str, ...], expected: str) -> None:
     line = " ".join(f"'{word}'" for word in words)
     script = f'COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _dyn_completion dyn; echo "${{COMPREPLY[*]}}"'
     assert complete(script).split() == expected.split()
+
+
+def _groups(group: Any, *words: str) -> Iterator[tuple[list[str], Any]]:
+    """All commands that have commands, each with the words that name it."""
+    yield list(words), group
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _groups(command, *words, name)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_no_summary_is_cut(columns: int) -> None:
+    """The help of a group shows the whole first sentence about each command, in several lines if it must."""
+    looked_at = 0
+    for words, group in _groups(get_command(app)):
+        shown = CliRunner().invoke(app, [*words, "--help"], prog_name="dyn", terminal_width=columns).stdout
+        text = " ".join(shown.partition("\nCommands:\n")[2].split())
+        for name, command in group.commands.items():
+            if not command.hidden:
+                assert f"{name} {command.get_short_help_str(1000)}" in text
+                looked_at += 1
+        assert max(map(len, shown.splitlines())) <= columns
+    assert looked_at > 40

@@ -80,6 +80,8 @@ def test_on_a_terminal(scripted: Scripted) -> None:
 def test_no_siblings(scripted: Scripted, dyn: Dyn) -> None:
     got = dyn(scripted({"DYN.SIBLINGS LIST": page()}), "siblings", "list")
     assert (got.exit_code, got.stdout, got.stderr) == (0, "no siblings under 100 keys\n", "")
+    got = dyn(scripted({"DYN.SIBLINGS LIST": page() | {"examined": 1}}), "siblings", "list")
+    assert got.stdout == "no siblings under 1 key\n"
 
 
 @pytest.mark.parametrize("document", [{}, page() | {"cursor": "x"}, page({"key": "k"}), page() | {"keys": [1]}])

@@ -23,11 +23,22 @@ def test_a_wrong_type_is_named(tmp_path: Path, name: str, value: Any) -> None:
         open_directory(tmp_path, IdentityOptions())
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe", b"[]", b"{", b"", b"[" * 200_000])
-def test_what_is_no_document_is_no_traceback(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xff\xfe", "is not JSON (byte 0 is not UTF-8): restore it"),
+        (b"[]", "does not hold a node's identity"),
+        (b'{"id":\n "x', "is not JSON (line 2, column 2): restore it"),
+        (b"", "is not JSON (line 1, column 1): restore it"),
+        (b"[" * 200_000, "is not JSON (too many brackets within brackets): restore it"),
+        (b"9" * 5000, "is not JSON (a number in it is too long): restore it"),
+    ],
+)
+def test_what_is_no_document_is_told_without_words_of_python(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "node.json").write_bytes(data)
-    with pytest.raises(DirectoryError, match=r"node\.json"):
+    with pytest.raises(DirectoryError) as error:
         open_directory(tmp_path, IdentityOptions())
+    assert str(error.value).startswith(f"{tmp_path / 'node.json'} {words}")
 
 
 @pytest.mark.parametrize(

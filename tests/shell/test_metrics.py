@@ -38,6 +38,23 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     }
 
 
+def test_a_scrape_has_the_progress_of_what_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell, metrics = made()
+    shell.node.state.is_filling = False
+    assert not [sample for sample in samples(metrics) if sample[0].startswith("dyn_transfer_")]
+    progress = {"partitions": 9, "partitions_done": 2, "keys": 70, "keys_done": 20}
+    monkeypatch.setattr(shell.services.transfers, "document", lambda: progress | {"eta_s": None, "paused": True})
+    told = {sample: value for sample, value in samples(metrics).items() if sample[0].startswith("dyn_transfer_")}
+    assert told == {(f"dyn_transfer_{name}", "transfer"): value for name, value in progress.items()}
+
+
+def test_a_node_without_its_disk_tells_how_far_it_is_filled() -> None:
+    shell, metrics = made()
+    assert shell.node.state.is_filling, "it is a member, and its store is empty"
+    read = samples(metrics)
+    assert read["dyn_transfer_partitions", "filling"] > read["dyn_transfer_partitions_done", "filling"] == 0
+
+
 def test_a_scrape_has_counters_times_and_gauges() -> None:
     shell, metrics = made()
     shell.node.state.statistics.commands = 12

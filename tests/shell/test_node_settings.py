@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -286,3 +287,15 @@ def test_config_rewrite_writes_what_config_set_has_changed(tmp_path: Path, caplo
     ]
     running.read_again(path.read_text() + "\n")
     assert running.node.state.config.siblings_max == 6
+
+
+def test_config_rewrite_replaces_no_device(tmp_path: Path) -> None:
+    """A node that was started with `--config /dev/null` has a file without settings. A pipe would block it, too."""
+    path = tmp_path / "s.toml"
+    running = Running(path, START)
+    running.client.ask("CONFIG SET siblings_max 6")
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+    assert "it is no regular file: start the node with one" in running.client.error("CONFIG REWRITE")
+    assert path.is_socket()

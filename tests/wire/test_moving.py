@@ -254,6 +254,6 @@ def test_an_export_with_expiries_of_fields_comes_back(target: int, tmp_path: Pat
     assert file.read_bytes()[:9] == b"REDIS0012", "Redis 7.4 has them"
     redis.Redis(port=target).execute_command("FLUSHALL", "CONFIRM")
     done = run("import", str(file), port=target)
-    assert (done.returncode, done.stdout) == (0, "imported: 1 keys\n")
+    assert (done.returncode, done.stdout) == (0, "imported: 1 key\n")
     assert client.hgetall("h") == {b"stays": b"1", b"goes": b"2"}
     assert client.execute_command("HEXPIRETIME", "h", "FIELDS", 2, "stays", "goes") == [-1, EXPIRES_AT_S]

@@ -41,6 +41,23 @@ _REDIS_NAMES = {
     "slowlog-log-slower-than": "slowlog_slower_than_us",
     "slowlog-max-len": "slowlog_entries_max",
 }
+# Names of Redis that CONFIG GET answers and CONFIG SET refuses: what to do instead.
+_FIXED = {
+    "appendfsync": "start the node with another fsync",
+    "appendonly": "start the node with another engine",
+    "bind": "start the node with another --listen",
+    "cluster-enabled": "start the node with another cluster_mode",
+    "databases": "there are always as many",
+    "dir": "to move a node, stop it, move its directory, and start it with --dir",
+    "hz": "start the node with another tick_ms",
+    "maxclients": "start the node with another clients_max",
+    "maxmemory": "no key is evicted; disk_free_bytes_min limits what a node stores",
+    "maxmemory-policy": "no key is evicted; disk_free_bytes_min limits what a node stores",
+    "port": "start the node with another --listen",
+    "proto-max-bulk-len": "start the node with another value_bytes_max",
+    "save": "writes are stored when they are answered; dyn export writes an RDB file",
+    "tcp-keepalive": "start the node with another keepalive_ms",
+}
 _OF_CLUSTER = ("notify_keyspace_events", "requirepass")  # not of one node
 
 
@@ -110,8 +127,11 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
         raise CommandError(SYNTAX)
     changes: dict[str, object] = {}
     for name, value in zip(args[2::2], args[3::2], strict=True):
-        ours, parsed = _change_of(show(name).lower(), value.decode("utf-8", "surrogateescape"))
-        changes[ours] = parsed
+        shown = show(name)
+        ours = _settable(shown.lower())
+        if ours in changes:
+            raise _failed(shown, "duplicate parameter")
+        changes[ours] = _parsed(ours, shown.lower(), value.decode("utf-8", "surrogateescape"))
     of_cluster = {name: changes.pop(name) for name in _OF_CLUSTER if name in changes}
     if "notify_keyspace_events" in of_cluster:
         _check_publishing(services)
@@ -129,13 +149,22 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
     return resp.OK
 
 
-def _change_of(name: str, text: str) -> tuple[str, object]:
-    """Our name of a setting, and its new value. Raises CommandError."""
-    ours = _REDIS_NAMES.get(name, name.replace("-", "_"))
-    if name == "timeout":
-        ours, text = "idle_timeout_ms", f"{text}000" if text.isdigit() else text
-    if ours not in LIVE:
-        raise CommandError(f"ERR CONFIG SET {name} is not supported: {_why_not(ours)}")
+def _settable(name: str) -> str:
+    """Our name of a setting that a running node follows. Raises CommandError."""
+    ours = "idle_timeout_ms" if name == "timeout" else _REDIS_NAMES.get(name, name.replace("-", "_"))
+    if ours in LIVE:
+        return ours
+    if ours in DEFAULTS:
+        raise _failed(name, "can't set immutable config: the node takes it from its config file when it starts")
+    if name in _FIXED:
+        raise _failed(name, f"can't set immutable config: {_FIXED[name]}")
+    raise CommandError(f"ERR CONFIG SET {name} is not supported: {_why_not(ours)}")
+
+
+def _parsed(ours: str, name: str, text: str) -> object:
+    """The value of a setting, whose name the client has written as `name`. Raises CommandError."""
+    if name == "timeout" and text.isdigit():
+        text = f"{text}000"
     if ours == "notify_keyspace_events" and flags_of(text) is None:
         raise _failed(name, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
     try:
@@ -144,13 +173,11 @@ def _change_of(name: str, text: str) -> tuple[str, object]:
         raise _failed(name, str(error)) from None
     for _, fault in value_faults({ours: value}):
         raise _failed(name, fault)
-    return ours, value
+    return value
 
 
 def _why_not(name: str) -> str:
-    """Why a running node cannot follow a change of a setting."""
-    if name in DEFAULTS:
-        return "the node takes it from its config file when it starts"
+    """Why this is no setting of a node."""
     if name in ("n", "r", "w"):
         return "it is of the whole cluster: `dyn config set` stages it, `dyn cluster commit` changes it"
     if name == "partitions":

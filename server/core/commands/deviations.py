@@ -244,7 +244,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         ("xadd", "xdel", "xtrim"),
         "A stream without entries does not exist, and the id of a removed last entry is not remembered, so XADD may be "
-        "given a smaller one. With ~ entries are removed by the hundred. There are no consumer groups.",
+        "given a smaller one, and an XADD to an emptied stream tells the event new. With ~ entries are removed by the "
+        "hundred. There are no consumer groups.",
     ),
     Deviation(
         ("xread",),

@@ -4,6 +4,9 @@ Theory. The coordinator of a write knows the command and the key's record before
 that of the command's family, in the table below; a key that a command has emptied causes `del`, too, and a new one `new`.
 Commands over several keys run as steps, each a command of its own at the coordinator of its key, which causes its event.
 DYN.REPLACE, the step that gives a key its new content, is told the event of the command that it is a step of.
+
+A stream that has lost its last entry is not told of as deleted: in Redis it stays, empty, and tells nothing but `xdel` or
+`xtrim`. A client that follows streams by these events is written for that.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ _EXPIRY_WORDS: Final = frozenset((b"EX", b"PX", b"EXAT", b"PXAT"))
 _SETS_EXPIRY: Final = frozenset(("setex", "psetex"))
 _MOVES: Final = frozenset(("lmove", "blmove", "rpoplpush", "brpoplpush"))
 _QUIET: Final = frozenset(("sadd", "zadd", "zincrby", "geoadd"))  # without an event if nothing has changed
+_OF_STREAMS: Final = frozenset(("xadd", "xdel", "xtrim"))
 _DELETES: Final = frozenset(("del", "unlink", "getdel", "dyn.del", "flushall", "flushdb"))
 _EXPIRES: Final = frozenset(("expire", "pexpire", "expireat", "pexpireat", "getex"))
 
@@ -83,9 +87,11 @@ def events_of(args: Sequence[bytes], old: bytes | None, record: bytes, now_ms: i
     args = _command_in(args)
     name = _name_of(args)
     existed, after = versions.visible(old, now_ms) is not None, versions.visible(record, now_ms)
+    found: list[Event] = [] if existed else [(NEW, b"new")]
+    if name == "xadd":
+        return [*found, *_added(old, record, now_ms)]
     if after is None:
         return _when_gone(name, args) if existed else []
-    found: list[Event] = [] if existed else [(NEW, b"new")]
     if name in _EXPIRES:
         return [*found, (GENERIC, b"expire" if after.expires_at_ms else b"persist")]
     if name == "dyn.replace":
@@ -105,6 +111,13 @@ def events_of(args: Sequence[bytes], old: bytes | None, record: bytes, now_ms: i
         found.append((kind, event.encode()))
     has_expiry = name in _SETS_EXPIRY or (name == "set" and any(word.upper() in _EXPIRY_WORDS for word in args[3:]))
     return [*found, (GENERIC, b"expire")] if has_expiry else found
+
+
+def _added(old: bytes | None, record: bytes, now_ms: int) -> list[Event]:
+    """The events of XADD, which has trimmed the stream if its first entry is another one, or none is left at all."""
+    first, former = (next(View(each, now_ms).items(), None) for each in (record, old))
+    trimmed = first is None or (former is not None and former[0] != first[0])
+    return [(STREAM, b"xadd"), (STREAM, b"xtrim")] if trimmed else [(STREAM, b"xadd")]
 
 
 def _moved(name: str, args: Sequence[bytes]) -> list[Event]:
@@ -146,5 +159,5 @@ def _when_gone(name: str, args: Sequence[bytes]) -> list[Event]:
         return [*_moved(name, args), *gone]
     if name in _EVENTS:
         kind, event = _EVENTS[name]
-        return [(kind, event.encode()), *gone]
+        return [(kind, event.encode())] if name in _OF_STREAMS else [(kind, event.encode()), *gone]
     return gone

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from server.core.base.config import DEFAULTS, LIVE, Config
+from server.core.commands.config_command import _FIXED, _REDIS_NAMES
 from server.core.services import live_settings
 from tests.core.commands.talking import Client, make_node
 
@@ -56,6 +57,12 @@ def test_a_live_setting_changes_in_the_one_config(name: str) -> None:
         ("record_bytes_max 100", "as 'value_bytes_max' is"),
         ("clients_max 5", "the node takes it from its config file when it starts"),
         ("nosuch 5", "is not supported"),
+        ("siblings_max 7 siblings-max 7", "(possibly related to argument 'siblings-max') - duplicate parameter"),
+        ("timeout 7 idle_timeout_ms x", "(possibly related to argument 'idle_timeout_ms') - duplicate parameter"),
+        ("slowlog-max-len 7 SLOWLOG-max-len 7", "(possibly related to argument 'SLOWLOG-max-len') - duplicate"),
+        ("flushall yes flushall yes", "(possibly related to argument 'flushall') - duplicate parameter"),
+        ("requirepass x requirepass y", "(possibly related to argument 'requirepass') - duplicate parameter"),
+        ("port 7", "(possibly related to argument 'port') - can't set immutable config: start the node with another"),
     ],
 )
 def test_a_refused_value_changes_nothing_beside_it(line: str, error: str) -> None:
@@ -63,6 +70,18 @@ def test_a_refused_value_changes_nothing_beside_it(line: str, error: str) -> Non
     client = Client(node)
     assert error in client.error(f"CONFIG SET hint_after_ms 9 {line}")
     assert node.state.config == make_node().state.config
+
+
+def test_what_config_get_shows_is_no_unknown_setting() -> None:
+    """Each is set, or refused as Redis refuses what is fixed, with what to do instead."""
+    node = make_node()
+    node.services.process.facts |= {"bind": "127.0.0.1", "dir": "/data", "port": "7001"}
+    client = Client(node)
+    for name in client.ask("CONFIG GET *")[::2]:
+        ours = _REDIS_NAMES.get(name, "idle_timeout_ms" if name == "timeout" else name)
+        error = "" if ours in LIVE else client.error(f"CONFIG SET {name} 1")
+        assert error == "" or f"related to argument '{name}') - can't set immutable config: " in error
+        assert error == "" or name not in _FIXED or error.endswith(_FIXED[name])
 
 
 def test_rewrite_gives_the_file_what_has_changed_here_and_nothing_of_the_cluster() -> None:

@@ -78,6 +78,12 @@ CASES = [
     ("ZADD z INCR 0 a", ""), ("SADD s 1", "sadd s"), ("SADD s 1", ""), ("HSET h f 1", "hset h"), ("HSET h f 1", "hset h"),
     ("RPUSH r 1 2", "rpush r"), ("RPOPLPUSH r r", "lpush r,rpop r"), ("LMOVE r r LEFT RIGHT", "rpush r,lpop r"),
     ("BLMOVE r r LEFT RIGHT 0", "rpush r,lpop r"), ("BRPOPLPUSH r r 0", "lpush r,rpop r"), ("LPOP r 2", "lpop r,del r"),
+    ("XADD x1 1-1 a b", "xadd x1"), ("XADD x1 MAXLEN 2 2-1 a b", "xadd x1"), ("XADD x1 MINID 1 3-1 a b", "xadd x1"),
+    ("XADD x1 MAXLEN 2 4-1 a b", "xadd x1,xtrim x1"), ("XADD x1 NOMKSTREAM MINID 4 5-1 a b", "xadd x1,xtrim x1"),
+    ("XADD x2 NOMKSTREAM MAXLEN 1 5-1 a b", ""), ("XADD x2 MAXLEN 0 5-1 a b", "xadd x2,xtrim x2"),
+    ("XADD x1 MAXLEN 0 6-1 a b", "xadd x1,xtrim x1"), ("XADD x1 7-1 a b", "xadd x1"), ("XADD x1 8-1 a b", "xadd x1"),
+    ("XTRIM x1 MAXLEN 9", ""), ("XTRIM x1 MAXLEN 1", "xtrim x1"), ("XDEL x1 7-1", ""), ("XDEL x1 8-1", "xdel x1"),
+    ("XADD x1 9-1 a b", "xadd x1"), ("XTRIM x1 MAXLEN 0", "xtrim x1"), ("XADD x1 9-1 a b", "xadd x1"), ("DEL x1", "del x1"),
 ]  # fmt: skip
 
 

@@ -262,6 +262,9 @@ EVENTS = [
     "ZREM z b", "GEOADD g 1 1 m 2 2 o", "GEOSEARCHSTORE gs g FROMMEMBER m BYRADIUS 500 km", "RENAME b bb", "RENAMENX bb c",
     "RENAMENX bb b3", "COPY b3 b4", "COPY b3 c REPLACE", "SADD so 3 1 2", "SORT so STORE sorted", "SORT nope STORE sorted",
     "DEL b3 b4 nope", "UNLINK c", "DEL nope", "SET q 1 XX", "SET q 1 NX", "SET q 2 GET", "SET q 3 KEEPTTL",
+    "XADD xa 1-1 a b", "XADD xa MAXLEN 2 2-1 a b", "XADD xa MAXLEN 2 3-1 a b", "XADD xa MINID 2 4-1 a b",
+    "XADD xa NOMKSTREAM MINID 4 5-1 a b", "XADD xb NOMKSTREAM MAXLEN 1 5-1 a b", "XADD xb MAXLEN 0 5-1 a b",
+    "XTRIM xa MAXLEN 9", "XTRIM xa MAXLEN 1", "XDEL xa 4-1", "XADD xa MAXLEN 1 6-1 a b", "XDEL xa 6-1", "XDEL xa 6-1",
 ]  # fmt: skip
 
 
@@ -284,7 +287,7 @@ def test_commands_cause_the_events_of_redis(cluster: WireCluster, redis_port: in
     told: list[dict[bytes, list[bytes]]] = []
     for port in (redis_port, cluster.ports[0]):
         listener, client = Asker(port, 2), Asker(port, 2)
-        client.ask(_words("DEL a b c d l m h s t u x y z g gs n p p2 bits so sorted b3 b4 bb q end"))
+        client.ask(_words("DEL a b c d l m h s t u x y z g gs n p p2 bits so sorted b3 b4 bb q xa xb end"))
         client.ask((b"CONFIG", b"SET", b"notify-keyspace-events", b"KEAn"))
         listener.ask(_words("PSUBSCRIBE __key*"))
         for line in (*EVENTS, "SET end 1"):
