@@ -72,7 +72,8 @@ class RedisImport:
     def _copy_all(self, shown: Progress) -> None:
         """Copies all keys. What was saved of an earlier run is gone over, unless writes are to be followed: those of the
         time between are not known."""
-        saved = None if self._notifications is not None else self._progress_file.load()
+        noted = self._progress_file.load()  # when following, too: it refuses a file that is not to be replaced
+        saved = noted if self._notifications is None else None
         at: dict[str, Any] = saved or {"database": -1, "cursor": "0", "counts": {}, "left_out": {}}
         self.counts.update(at["counts"])
         self.left_out.update(at["left_out"])

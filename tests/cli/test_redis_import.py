@@ -1,4 +1,4 @@
-"""dyn import of a server that is shut down as soon as its last key was read: between two scripted nodes."""
+"""dyn import of a server that is gone early, and the file in which it notes its progress: between two scripted nodes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ class Requested:
 
     def __exit__(self, *exc: object) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def _stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following ends at once."""
+    monkeypatch.setattr(redis_import, "StopSignals", Requested)
+    monkeypatch.setattr(redis_import, "_WAIT_S", 0.0)
 
 
 @pytest.fixture
@@ -80,11 +87,9 @@ def test_a_source_that_is_gone_at_the_end_makes_no_failure(
 
 
 def test_a_followed_source_that_is_gone_at_the_end_makes_no_failure(
-    dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path
 ) -> None:
     """Its setting of notifications may stay, which is said."""
-    monkeypatch.setattr(redis_import, "StopSignals", Requested)
-    monkeypatch.setattr(redis_import, "_WAIT_S", 0.0)
     done = dyn(target, *_words(source, tmp_path, "--follow"))
     _check(done, tmp_path)
     assert "the source may still have notify-keyspace-events AKE, which was 'Kg' before: lost " in done.stderr
@@ -102,3 +107,26 @@ def test_a_followed_source_that_is_lost_in_the_middle_is_told(
     assert "the source may still have notify-keyspace-events AKE" in done.stderr
     assert "during SCAN" in done.stderr.splitlines()[-2]
     assert [path.name for path in tmp_path.iterdir()] == ["progress"]
+
+
+@pytest.mark.parametrize("content", ["the notes of somebody", '{"source": "another", "at": {}}'])
+def test_no_file_of_another_is_replaced_by_the_progress(
+    dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "progress").write_text(content)
+    for options in ([], ["--follow"]):
+        refused = dyn(target, *_words(source, tmp_path, *options))
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "--progress-file" in refused.stderr and (tmp_path / "progress").read_text() == content
+    assert not any(call[0] in (b"SCAN", b"SET") for call in source.calls + target.calls)
+
+
+def test_following_begins_at_the_beginning(
+    dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path
+) -> None:
+    """What was written between two runs is not known. So the keys that the first one had copied are not left out."""
+    at = {"database": 1, "cursor": "0", "counts": {"keys": 1}, "left_out": {}}
+    saved = {"source": {"server": source.address, "run_id": "one"}, "at": at}
+    (tmp_path / "progress").write_text(json.dumps(saved))
+    _check(dyn(target, *_words(source, tmp_path, "--follow")), tmp_path)
+    assert [b"SET", b"k", b"v"] in target.calls
