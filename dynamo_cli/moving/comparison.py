@@ -2,7 +2,8 @@
 
 Payloads of DUMP differ between servers, since each chooses its encodings. So values are read by commands: small ones whole,
 many at a time, and large ones one by one in parts (large_values.py). A key that differs is compared once more: it may have
-been written or have expired between the two readings.
+been written or have expired between the two readings. A key whose type changes between two commands of a reading differs,
+too: its WRONGTYPE stands in the place of the value, and equals nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _CONTENTS: Final[dict[bytes, tuple[Word, ...]]] = {
     b"string": ("GET",), b"list": ("LRANGE", 0, -1), b"set": ("SMEMBERS",), b"hash": ("HGETALL",),
     b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
 }  # fmt: skip
+_WRONG_TYPE: Final = "WRONGTYPE"
+Outline = tuple[bytes, int, Any]  # type, ms left, and size, which is a Refused if the type has changed meanwhile
 
 
 def differing(source: Client, target: Client, keys: Sequence[bytes]) -> list[bytes]:
@@ -33,19 +36,28 @@ def differing(source: Client, target: Client, keys: Sequence[bytes]) -> list[byt
 
 def _differing(source: Client, target: Client, keys: Sequence[bytes]) -> list[bytes]:
     both = [_outlines(client, keys) for client in (source, target)]
-    same = [key for key, one, other in zip(keys, *both, strict=True) if _are_alike(one, other)]
-    kind_of = {key: kind for key, (kind, _, size) in zip(keys, both[0], strict=True) if size <= CONTENT_MAX}
-    read = [key for key in same if kind_of.get(key) in _CONTENTS]
-    contents = [_contents(client, read, kind_of) for client in (source, target)]
-    equal = {key: one == other for key, one, other in zip(read, *contents, strict=True)}
-    for key, (kind, _, size) in zip(keys, both[0], strict=True):
-        if size > CONTENT_MAX and kind in _CONTENTS:
-            equal[key] = are_equal(source, target, key, kind, size)
-    alike = {*same}
+    alike = {key: one for key, one, other in zip(keys, *both, strict=True) if _are_alike(one, other)}
+    readable = [key for key, (kind, _, _) in alike.items() if kind in _CONTENTS]
+    kind_of = {key: alike[key][0] for key in readable if alike[key][2] <= CONTENT_MAX}
+    contents = [_contents(client, kind_of) for client in (source, target)]
+    equal = {key: one == other for key, one, other in zip(kind_of, *contents, strict=True)}
+    for key in readable:
+        if key not in kind_of:
+            equal[key] = _are_equal(source, target, key, alike[key])
     return [key for key in keys if key not in alike or not equal.get(key, True)]
 
 
-def _outlines(client: Client, keys: Sequence[bytes]) -> list[tuple[bytes, int, int]]:
+def _are_equal(source: Client, target: Client, key: bytes, outline: Outline) -> bool:
+    kind, _, size = outline
+    try:
+        return are_equal(source, target, key, kind, size)
+    except Refused as refused:
+        if refused.code != _WRONG_TYPE:
+            raise
+        return False
+
+
+def _outlines(client: Client, keys: Sequence[bytes]) -> list[Outline]:
     """Of each key the type, the ms that it has left, and the number of its items; of a string its bytes."""
     told = _sound(client.pipeline([each for key in keys for each in (("TYPE", key), ("PTTL", key))]))
     kinds, left_ms = told[::2], told[1::2]
@@ -55,7 +67,7 @@ def _outlines(client: Client, keys: Sequence[bytes]) -> list[tuple[bytes, int, i
     return [(kind, ms, size_of.get(key, 0)) for key, kind, ms in zip(keys, kinds, left_ms, strict=True)]
 
 
-def _are_alike(one: tuple[bytes, int, int], other: tuple[bytes, int, int]) -> bool:
+def _are_alike(one: Outline, other: Outline) -> bool:
     """Whether two outlines are those of the same key. A type that cannot be imported is no difference."""
     if one[0] not in _SIZES:
         return True
@@ -63,10 +75,10 @@ def _are_alike(one: tuple[bytes, int, int], other: tuple[bytes, int, int]) -> bo
     return (one[0], one[2]) == (other[0], other[2]) and same_expiry
 
 
-def _contents(client: Client, keys: Sequence[bytes], kind_of: dict[bytes, bytes]) -> list[Any]:
-    commands = [(_CONTENTS[kind_of[key]][0], key, *_CONTENTS[kind_of[key]][1:]) for key in keys]
+def _contents(client: Client, kind_of: dict[bytes, bytes]) -> list[Any]:
+    commands = [(_CONTENTS[kind][0], key, *_CONTENTS[kind][1:]) for key, kind in kind_of.items()]
     replies = _sound(client.pipeline(commands))
-    return [_in_any_order(kind_of[key], reply) for key, reply in zip(keys, replies, strict=True)]
+    return [_in_any_order(kind, reply) for kind, reply in zip(kind_of.values(), replies, strict=True)]
 
 
 def _in_any_order(kind: bytes, reply: Any) -> Any:
@@ -83,7 +95,8 @@ def _in_any_order(kind: bytes, reply: Any) -> Any:
 
 
 def _sound(replies: Sequence[Reply | Refused]) -> list[Any]:
+    """The replies, a WRONGTYPE among them. Raises what else was refused."""
     for reply in replies:
-        if isinstance(reply, Refused):
+        if isinstance(reply, Refused) and reply.code != _WRONG_TYPE:
             raise reply
     return list(replies)

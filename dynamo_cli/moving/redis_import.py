@@ -1,4 +1,8 @@
-"""dyn import redis://…: all keys of another server, by SCAN, DUMP and RESTORE; what is written since; a comparison."""
+"""dyn import redis://…: all keys of another server, by SCAN, DUMP and RESTORE; what is written since; a comparison.
+
+The server may be shut down as soon as the last key was read. So what the result tells of it is asked at the beginning, and
+an import whose keys are all there has ended well, even if the server does not take back its setting of notifications.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from dynamo_cli.failures import Failure
 from dynamo_cli.moving.comparison import differing
 from dynamo_cli.moving.progress_file import ProgressFile
 from dynamo_cli.moving.sender import Sender, Write, write_of
@@ -37,16 +42,16 @@ class RedisImport:
     def run(self, shown: Progress, follows: bool, verifies: bool) -> dict[str, Any]:
         """Copies what was not copied before, then follows or compares. Returns the document of the result."""
         try:
+            functions = self._source.functions()
             if follows:
                 self._notifications = self._source.follow()
             self._copy_all(shown)
             if self._notifications is not None:
                 self._follow(self._notifications, shown)
             different = self._compare(shown) if verifies else None
-            functions = self._source.functions()
         finally:
             if self._notifications is not None:
-                self._notifications.close()
+                self._end_notifications(self._notifications)
             self._sender.close()
             self._source.close()
         self._progress_file.remove()
@@ -67,7 +72,8 @@ class RedisImport:
     def _copy_all(self, shown: Progress) -> None:
         """Copies all keys. What was saved of an earlier run is gone over, unless writes are to be followed: those of the
         time between are not known."""
-        saved = None if self._notifications is not None else self._progress_file.load()
+        noted = self._progress_file.load()  # when following, too: it refuses a file that is not to be replaced
+        saved = noted if self._notifications is None else None
         at: dict[str, Any] = saved or {"database": -1, "cursor": "0", "counts": {}, "left_out": {}}
         self.counts.update(at["counts"])
         self.left_out.update(at["left_out"])
@@ -124,6 +130,14 @@ class RedisImport:
             notifications.drain(self._changed, _WAIT_S)
             while self._changed:
                 self._copy_changed()
+
+    def _end_notifications(self, notifications: Notifications) -> None:
+        """Ends them, or says that their setting may stay: that is no reason to import everything once more."""
+        try:
+            notifications.close()
+        except Failure as failure:
+            before = as_shown(notifications.before)
+            note(f"the source may still have notify-keyspace-events AKE, which was {before} before: {failure}")
 
     def _copy_changed(self) -> None:
         """Copies keys that were written, those of one database."""

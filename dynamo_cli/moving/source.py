@@ -165,7 +165,7 @@ class Notifications:
     def __init__(self, connect: Callable[[], Client], only: int | None) -> None:
         self._only = only
         self._settings = connect()
-        self._before = self._read_setting()
+        self.before = self._read_setting()  # the setting that close() brings back
         self._settings.call("CONFIG", "SET", "notify-keyspace-events", "AKE")
         self._client = connect()
         self._client.call("PSUBSCRIBE", _PATTERN)
@@ -194,5 +194,5 @@ class Notifications:
     def close(self) -> None:
         """Ends the subscription, and makes the setting what it was. Raises NotReached and Refused."""
         self._client.close()
-        self._settings.call("CONFIG", "SET", "notify-keyspace-events", self._before)
+        self._settings.call("CONFIG", "SET", "notify-keyspace-events", self.before)
         self._settings.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import redis
 
 from dynamo_cli.addresses import Address
 from dynamo_cli.client import Client
+from dynamo_cli.failures import Refused
 from dynamo_cli.moving import comparison, sender, source
 from dynamo_cli.moving.comparison import differing
 from dynamo_cli.moving.sender import BATCH_KEYS, Sender, write_of
@@ -139,6 +140,77 @@ def test_one_item_of_a_large_value_makes_it_differ(
     if key == "set":
         changed.sadd("set", "another")  # so that the numbers of members are the same
     assert differing(*clients, keys) == [key.encode()]
+
+
+@pytest.mark.parametrize("key", ["string", "list", "set", "hash", "zset"])
+def test_a_large_key_of_another_type_is_one_difference(
+    ports: tuple[int, int], clients: tuple[Client, Client], key: str
+) -> None:
+    for port in ports:
+        _fill(port)
+    changed = redis.Redis(port=ports[1])
+    changed.delete(key)
+    _set_to_another_type(changed, key)
+    assert differing(*clients, [b"string", b"list", b"set", b"hash", b"zset"]) == [key.encode()]
+
+
+def _set_to_another_type(client: redis.Redis, key: str) -> None:
+    client.delete(key)
+    if key == "hash":
+        client.set(key, "of another type")
+    else:
+        client.hset(key, "of", "another type")
+
+
+class Hooked:
+    """A client that does something before its command of that number (a pipeline is one); 0 is the first."""
+
+    def __init__(self, client: Client, number: int, action: Callable[[], None]) -> None:
+        self._client = client
+        self._number = number
+        self._action = action
+
+    def pipeline(self, commands: Sequence[Any]) -> Any:
+        self._step()
+        return self._client.pipeline(commands)
+
+    def call(self, *words: Any) -> Any:
+        self._step()
+        return self._client.call(*words)
+
+    def _step(self) -> None:
+        if self._number == 0:
+            self._action()
+        self._number -= 1
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("before", ["sizes", "small contents", "large contents"])
+@pytest.mark.parametrize("key", ["string", "hash", "small"])
+def test_a_key_whose_type_changes_while_it_is_read_is_one_difference(
+    ports: tuple[int, int], clients: tuple[Client, Client], key: str, before: str, side: int
+) -> None:
+    for port in ports:
+        _fill(port)
+        redis.Redis(port=port).mset({"small": "v", "other": "w"})
+    number = ["sizes", "small contents", "large contents"].index(before) + 1
+    changed = redis.Redis(port=ports[side])
+    both: list[Any] = list(clients)
+    both[side] = Hooked(clients[side], number, lambda: _set_to_another_type(changed, key))
+    found = differing(both[0], both[1], [b"small", b"other", b"string", b"hash"])
+    read_before = key == "small" and before == "large contents"
+    assert found == ([] if read_before else [key.encode()])
+
+
+def test_what_else_is_refused_ends_the_comparison(ports: tuple[int, int], clients: tuple[Client, Client]) -> None:
+    for port in ports:
+        _fill(port)
+    redis.Redis(port=ports[1]).execute_command("ACL SETUSER default -getrange")
+    try:
+        with pytest.raises(Refused, match="NOPERM"):
+            differing(*clients, [b"string"])
+    finally:
+        redis.Redis(port=ports[1]).execute_command("ACL SETUSER default +@all")
 
 
 def test_a_key_that_ends_between_the_two_readings_is_no_difference(
