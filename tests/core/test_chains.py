@@ -23,15 +23,8 @@ from tests.core.requests.test_reads import messages_in
 
 @pytest.mark.parametrize(("capabilities", "count"), [(CAPABILITIES, 3), ((ORDERLY,), 1), ((ENTRIES,), 1)])
 def test_a_chain_travels_whole_to_those_who_know_its_commands(capabilities: tuple[bytes, ...], count: int) -> None:
-    node = make_node(2)
-    reach(node, 2)
-    other = member(2).id
-    node.state.note_capabilities(other, capabilities)
-    route = node.state.routes
-    key = next(
-        b"k%d" % n for n in range(99) if route[key_slot(b"k%d" % n) >> node.state.route_shift].coordinator == other
-    )
-    client = Client(node)
+    client, other, key = _client_beside_a_coordinator(capabilities)
+    node = client.node
     first = [b"SET", key, b"x", b"NX"]
     node.commands(client.session, [first, [b"APPEND", key, b"a"], [b"GET", key], [b"APPEND", key, b"b"]], 0)
     relay = _relay_in(finish_turn(node).messages[other])
@@ -44,15 +37,8 @@ def test_a_chain_travels_whole_to_those_who_know_its_commands(capabilities: tupl
 @pytest.mark.parametrize("line", [b"OBJECT ENCODING %s", b"MEMORY USAGE %s", b"LMPOP 1 %s LEFT"])
 def test_no_command_of_a_key_overtakes_a_large_one_on_its_way_to_the_coordinator(line: bytes) -> None:
     """A large row is split by its commands' first arguments (`by_size`), which must be their keys."""
-    node = make_node(2)
-    reach(node, 2)
-    other = member(2).id
-    node.state.note_capabilities(other, CAPABILITIES)
-    route = node.state.routes
-    key = next(
-        b"k%d" % n for n in range(99) if route[key_slot(b"k%d" % n) >> node.state.route_shift].coordinator == other
-    )
-    client = Client(node)
+    client, other, key = _client_beside_a_coordinator(CAPABILITIES)
+    node = client.node
     large = [b"APPEND", key, b"x" * 300_000]
     node.commands(client.session, [[b"SET", key, b"x", b"NX"], large, (line % key).split()], 0)
     relay = _relay_in(finish_turn(node).messages[other])
@@ -61,6 +47,19 @@ def test_no_command_of_a_key_overtakes_a_large_one_on_its_way_to_the_coordinator
     assert other not in outbox.messages, "the last command waits behind the large one"
     (message,) = outbox.large[other]
     assert large[2] in message
+
+
+def _client_beside_a_coordinator(capabilities: tuple[bytes, ...]) -> tuple[Client, str, bytes]:
+    """A client of member 1, the id of member 2, which has these capabilities, and a key that member 2 coordinates."""
+    node = make_node(2)
+    reach(node, 2)
+    other = member(2).id
+    node.state.note_capabilities(other, capabilities)
+    route = node.state.routes
+    key = next(
+        b"k%d" % n for n in range(99) if route[key_slot(b"k%d" % n) >> node.state.route_shift].coordinator == other
+    )
+    return Client(node), other, key
 
 
 def _relay_in(data: bytes) -> list[object]:

@@ -30,9 +30,7 @@ from typing import Final
 
 from server.core.base.config import Config
 
-_IDLE_TICKS: Final = (
-    2  # an idle node reads its clock with each tick: a gap of so many is no pause, whatever the settings
-)
+_IDLE_TICKS: Final = 2  # an idle node reads its clock in each tick, so a gap of so many ticks is no pause
 
 
 class Pauses:
