@@ -22,6 +22,7 @@
 static PyMethodDef methods[] = {
     METHOD(message_at), METHOD(commands_at), METHOD(encoded), METHOD(sound_pairs),
     METHOD(merge_pairs), METHOD(storage_key), METHOD(overwrite), METHOD(sound_chunks),
+    METHOD(young_of),
     {"key_slot", key_slot, METH_O, key_slot_doc},
     {"use_huge_pages", use_huge_pages, METH_NOARGS, use_huge_pages_doc}, {NULL, NULL, 0, NULL},
 };

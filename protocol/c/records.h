@@ -164,6 +164,27 @@ static PyObject *shard_of(Shelf *shelf, PyObject *key) {
     return shard != NULL && PyDict_CheckExact(shard) ? shard : NULL;
 }
 
+#include "prefetch.h"
+
+PyDoc_STRVAR(young_of_doc, "The records of storage keys, in order, if the cache has all of them; else None.");
+
+static PyObject *young_of(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
+    if (count != 2 || !Py_IS_TYPE(args[0], &ShelfType) || !PyList_CheckExact(args[1]))
+        return PyErr_Format(PyExc_TypeError, "young_of takes a Shelf and a list");
+    Shelf *shelf = (Shelf *)args[0];
+    Py_ssize_t size = PyList_GET_SIZE(args[1]);
+    PyObject *records = PyList_New(size);
+    for (Py_ssize_t index = 0; records != NULL && index < size; index++) {
+        if (index % PREFETCH_MAX == 0) prefetch(shelf, &PyList_GET_ITEM(args[1], index), size - index, 1);
+        PyObject *key = PyList_GET_ITEM(args[1], index), *shard = is_storage_key(key) ? shard_of(shelf, key) : NULL;
+        PyObject *record = shard == NULL ? NULL : PyDict_GetItemWithError(shard, key);
+        if (record != NULL) PyList_SET_ITEM(records, index, Py_NewRef(record));
+        else Py_CLEAR(records);
+    }
+    if (records == NULL && !PyErr_Occurred()) Py_RETURN_NONE;
+    return records;
+}
+
 /* Whether `enter` may put a record in the place of another one, or of none (`old` is None). */
 static bool may_enter(Shelf *shelf, PyObject *key, PyObject *old, const Record *before, const Record *after) {
     Py_ssize_t position = be32((uint8_t *)PyBytes_AS_STRING(key)), slot = position >> 16;
@@ -203,6 +224,8 @@ static PyObject *merge_pairs(PyObject *Py_UNUSED(module), PyObject *const *args,
     Py_ssize_t index = PyLong_AsSsize_t(args[2]), changed = 0, created = 0, grown = 0;
     if (index < 0) return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "a negative index");
     for (; index + 1 < PyList_GET_SIZE(args[1]); index += 2) {
+        if (index % (2 * PREFETCH_MAX) == 0)  /* so once for each key, however often the caller comes back */
+            prefetch(shelf, &PyList_GET_ITEM(args[1], index), (PyList_GET_SIZE(args[1]) - index) / 2, 2);
         PyObject *key = PyList_GET_ITEM(args[1], index), *record = PyList_GET_ITEM(args[1], index + 1);
         if (!is_storage_key(key) || !PyBytes_CheckExact(record)) break;
         PyObject *shard = shard_of(shelf, key), *old = shard == NULL ? NULL : PyDict_GetItemWithError(shard, key);

@@ -4,8 +4,10 @@
 Theory. Every turn's writes are committed as one batch before any of its messages and replies are sent, so `kill -9` loses
 nothing under any policy. The policy is about power loss: with `everysec` this node may lose what it acknowledged in the
 last second, with `always` nothing, with `no` the kernel decides. Under `always` the turn's messages and replies are held
-until a sync that began after its commit has ended. Turns go on meanwhile, so one sync serves all turns that were committed
-while the sync before was running (group commit). Syncs run in a thread of their own, and release the interpreter lock.
+until a sync that began after its commit has ended. Requests to other nodes are not: they say nothing of this node's disk,
+and the owners of a key then sync at the same time (core/outbox.py). Turns go on meanwhile, so one sync serves all turns
+that were committed while the sync before was running (group commit). Syncs run in a thread of their own, and release the
+interpreter lock.
 
 `synced` tells the core which turns are on the disk: the agreement that collects tombstones depends on it. The core may ask
 for a sync (`is_wanted`). Under `no` it gets at most one in `WANTED_INTERVAL_S`.
@@ -18,7 +20,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from server.core.outbox import Outbox
 from server.core.services.latencies import Latencies
@@ -38,10 +40,12 @@ class Durability:
         latencies: Latencies,
         fsync: str,
         loop: asyncio.AbstractEventLoop,
+        ask: Callable[[Outbox], None],
         deliver: Callable[[Outbox], None],
         fail: Callable[[BaseException], None],
         synced: Callable[[int], None] = lambda turn: None,
         is_wanted: Callable[[], bool] = lambda: False,
+        holds: Callable[[bool], None] = lambda holds: None,
     ) -> None:
         self._engine = engine
         self._latencies = latencies
@@ -50,10 +54,12 @@ class Durability:
         self._always = fsync == "always"
         self._tell = synced
         self._is_wanted = is_wanted
+        self._holds = holds
         self._turn = 0  # the last one committed
         self._written = 0
         self._next_wanted_s = 0.0
         self._loop = loop
+        self._ask = ask
         self._deliver = deliver
         self._fail = fail
         self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
@@ -77,9 +83,10 @@ class Durability:
         if not self._always or (not outbox.writes and not self._held):
             self._deliver(outbox)
             return
+        self._ask(outbox)
         self._held.append(outbox)
         if not self._syncing:
-            self._sync()
+            self._sync_soon()
 
     def keep(self, writes: dict[bytes, bytes | None]) -> None:
         """Commits writes that belong to no turn and have no reply. Raises StorageError."""
@@ -90,15 +97,26 @@ class Durability:
         """How many keys were committed so far."""
         return self._written
 
+    def _sync_soon(self) -> None:
+        """Syncs after two more passes of the loop. Under load these end further turns, which the same sync then serves: a
+        sync takes less time than to wake its thread and to come back. An idle loop makes its passes at once."""
+        self._syncing = True
+        self._loop.call_soon(self._loop.call_soon, self._sync)
+
     def _sync(self) -> None:
+        if self._closed:
+            return
         self._syncing = True
         self._sync_ns = time.monotonic_ns()
         self._dirty = False
+        if self._held:
+            self._holds(True)
         covered, turn = len(self._held), self._turn
-        future = self._loop.run_in_executor(self._sync_thread, self._engine.sync)
-        future.add_done_callback(lambda done: self._synced(done, covered, turn))
+        tell = self._loop.call_soon_threadsafe  # half of what `run_in_executor` costs
+        done = self._sync_thread.submit(self._engine.sync)
+        done.add_done_callback(lambda done: tell(self._synced, done, covered, turn) and None)
 
-    def _synced(self, done: asyncio.Future[None], covered: int, turn: int) -> None:
+    def _synced(self, done: Future[None], covered: int, turn: int) -> None:
         error = done.exception()
         if self._closed:
             return  # `close` has delivered already, or nothing may be delivered
@@ -113,7 +131,8 @@ class Durability:
         for _ in range(covered):
             self._deliver(self._held.popleft())
         if self._held:
-            self._sync()
+            self._sync_soon()
+        self._holds(False)
 
     def _every_second(self) -> None:
         if self._closed:

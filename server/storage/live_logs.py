@@ -9,6 +9,10 @@ are in sorted files, and first says so in the MANIFEST: the log number of the la
 needed. A noted log that is missing is damage if its number is not below that one. The MANIFEST is read only if a log is
 missing, that is after a crash between a deletion and the next note.
 
+A sync every few milliseconds (fsync `always`) must not list the directory each time: a call of the system releases the GIL,
+and its thread then waits for the loop's. Only the newest log grows, and the directory's time of change tells when there is
+another one. That time has steps of some milliseconds. So it is believed only once it is older than `_TIME_STEP_NS`.
+
 The note is one block, written in place, so that it can be written while the disk is full. It is not synced. After a loss
 of power it may be an older note, which names logs that were synced, some of them deleted since: that does no harm. A note
 that fails its checksum is ignored, and so is a directory without a note (of an earlier release, or a checkpoint). After a
@@ -22,6 +26,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
@@ -30,6 +35,7 @@ from server.storage.log_check import HEADER, LOG_BLOCK_BYTES
 
 FILE_NAME = "SYNCED_LOGS"
 _BLOCK_BYTES = 4096  # 40 logs of 40 bytes each fit; further ones are not noted
+_TIME_STEP_NS = 50_000_000
 _OPEN, _CLOSED = "open", "closed"
 Sizes = dict[int, int]  # log number: bytes
 
@@ -61,6 +67,9 @@ class LiveLogs:
     def __init__(self, store: Path) -> None:
         self._store = store
         self._noted: Sizes = {}
+        self._present: Sizes = {}  # as the directory was listed last; its size is added to the newest one
+        self._newest = ""  # the path of that one
+        self._listed_ns = 0  # the directory's time of change then; 0: it may change unseen
         self._descriptor = os.open(store / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         directory = os.open(store, os.O_RDONLY)
         try:
@@ -68,6 +77,25 @@ class LiveLogs:
         finally:
             os.close(directory)
         self.note(log_sizes(store))
+
+    def sizes(self) -> Sizes | None:
+        """As `log_sizes`; None if the process has no descriptor left (the last note stays true). Raises OSError."""
+        try:
+            changed_ns = os.stat(self._store).st_mtime_ns
+            if changed_ns != self._listed_ns:
+                self._present = log_sizes(self._store)
+                newest = max(self._present, default=0)
+                self._newest = str(self._store / f"{newest:06}.log")
+                is_over = bool(newest) and time.time_ns() - changed_ns > _TIME_STEP_NS
+                self._listed_ns = changed_ns if is_over else 0
+                return self._present
+            return self._present | {max(self._present): os.stat(self._newest).st_size}
+        except FileNotFoundError:
+            return log_sizes(self._store)  # the newest log was replaced between the two looks
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return None
+            raise
 
     def note(self, sizes: Sizes) -> None:
         """Notes that these logs are needed and are on the disk up to these sizes. Raises OSError."""
@@ -101,16 +129,6 @@ def log_sizes(store: Path) -> Sizes:
                 except FileNotFoundError:
                     continue  # deleted meanwhile
     return sizes
-
-
-def sizes_if_possible(store: Path) -> Sizes | None:
-    """As `log_sizes`, but None if the process has no descriptor left. The last note is true all the same."""
-    try:
-        return log_sizes(store)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            return None
-        raise
 
 
 def find_missing(store: Path) -> str | None:

@@ -61,7 +61,7 @@ from rocksdict import (
 )
 
 from server.storage.engine import MARKS, NO_BYTES_MAX, StorageDamaged, StorageError, StorageFull, StorageLocked
-from server.storage.live_logs import LiveLogs, find_missing, sizes_if_possible
+from server.storage.live_logs import LiveLogs, find_missing
 from server.storage.log_check import find_damage
 from server.storage.rocksdb_options import BLOCK_CACHE_BYTES, COMPRESSION, MEMTABLES_MAX, options
 
@@ -170,7 +170,7 @@ class RocksEngine:
     def sync(self) -> None:
         """Returns once everything committed before the call is on the disk. Call it in a thread of its own."""
         with self._elsewhere, self._explaining("sync"):
-            sizes = sizes_if_possible(self._path)
+            sizes = self._logs.sizes()
             self._db.flush_wal(True)
             if sizes is not None:
                 self._logs.note(sizes)

@@ -157,6 +157,10 @@ def leaking_calls(native: Any) -> list[Callable[[], Any]]:
     key = storage_keys.storage_key_of(b"k")
     shelf = native.Shelf(young, bytearray(1 << 17), bytearray(1 << 16), bytearray(1 << 16), 16, 1000, b"mark")
 
+    several = [storage_keys.storage_key_of(b"%d" % number) for number in range(20)]
+    for each in several:
+        young[each[5]][each] = record
+
     def overwrite() -> None:
         young[key[5]][key] = None
         writes: dict[bytes, bytes] = {}
@@ -174,10 +178,11 @@ def leaking_calls(native: Any) -> list[Callable[[], Any]]:
         lambda: native.sound_pairs(pairs, 0), lambda: native.sound_pairs(broken, 0), lambda: native.storage_key(7, b"k"),
         lambda: native.Shelf(young, bytearray(8), bytearray(8), bytearray(8), 16, 1000, b"m"), overwrite,
         lambda: native.sound_chunks(collection, 0, base, None), lambda: native.sound_chunks(collection, 0, base, b"zz"),
+        lambda: native.young_of(shelf, several), lambda: native.young_of(shelf, [*several, b"no key here"]),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("index", range(14))
+@pytest.mark.parametrize("index", range(16))
 def test_nothing_leaks(index: int) -> None:
     call = leaking_calls(native_module())[index]
     for _ in range(1000):
@@ -206,6 +211,12 @@ collection = encode({b"actor-a.": 5}, [(b"%d" % n * (n % 7 == 0), n % 13, dot, n
 keys = [b"k", b"l", b"m" * 20]
 young = [{} for _ in range(256)]
 shelf = native.Shelf(young, bytearray(1 << 17), bytearray(1 << 16), bytearray(1 << 16), 16, 1000, b"mark")
+many = [storage_key_of(b"%d" % number) for number in range(900)]
+for each in many[::2]:
+    young[each[5] % 3][each] = record
+    young[each[5]][each] = rng.choice([None, record])
+for each in many[::10]:
+    del young[each[5]][each]
 def hostile(data):
     changed = bytearray(data)
     for _ in range(rng.randrange(4)):
@@ -221,6 +232,10 @@ for number in range(20_000):
     native.sound_pairs([hostile(key), bytes_, key, other], rng.randrange(6))
     young[key[5]][key] = rng.choice([None, record, bytes_])
     native.merge_pairs(shelf, [key, other, hostile(key), bytes_], rng.randrange(3), {})
+    if number % 20 == 0:
+        some = [hostile(each) if rng.random() < 0.1 else each for each in rng.sample(many, rng.randrange(600))]
+        native.young_of(shelf, rng.choice([some, [*some, None, 7]]))
+        native.merge_pairs(shelf, [word for each in some for word in (each, record)], 0, {})
     native.overwrite(shelf, rng.choice(keys), rng.randrange(-9, 99_999), b"actor-a.", number, data, {})
     chunk, at = rng.choice([(0, Index(collection).base), (rng.randrange(-9, 9), rng.randrange(-9, 999))])
     native.sound_chunks(hostile(collection), chunk, at, rng.choice([None, b"", b"5"]))

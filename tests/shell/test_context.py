@@ -18,12 +18,23 @@ class Loop:
     def __init__(self) -> None:
         self.now_s = 0.0
         self._due: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self.timers: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
 
     def time(self) -> float:
         return self.now_s
 
     def call_soon(self, call: Callable[..., object], *args: object) -> None:
         self._due.append((call, args))
+
+    def call_later(self, delay_s: float, call: Callable[..., object], *args: object) -> None:
+        self.timers.append((self.now_s + delay_s, call, args))
+
+    def run_timers(self) -> None:
+        """Calls the timers that are due."""
+        due = [timer for timer in self.timers if timer[0] <= self.now_s]
+        self.timers = [timer for timer in self.timers if timer[0] > self.now_s]
+        for _, call, args in due:
+            call(*args)
 
     def run_pass(self) -> None:
         """Calls what was scheduled before this pass."""
@@ -47,6 +58,7 @@ class Turns:
         commands = self._node.state.statistics.commands
         self.ended.append(commands - self._counted)
         self._counted = commands
+        self._node.state.statistics.turns += 1
 
     def come(self, count: int, in_flight: int = 0) -> None:
         """So many commands have begun; their client has `in_flight`."""
@@ -111,6 +123,58 @@ def test_it_lasts_no_longer_than_others_may_wait() -> None:
         turns.loop.now_s += CONFIG.turn_ms_max / 4000
         turns.loop.run_pass()
     assert turns.ended == [4]
+
+
+def _waiting(count: int) -> Turns:
+    """A turn of so many commands that would have ended, but a sync runs."""
+    turns = Turns()
+    turns._context.hold(True)
+    turns.come(count)
+    turns.loop.run_pass()
+    turns.loop.run_pass()
+    assert not turns.ended
+    return turns
+
+
+def test_a_turn_waits_for_the_sync_that_runs_and_the_next_one_does_not() -> None:
+    turns = _waiting(1)
+    turns.come(2)
+    turns._context.hold(False)
+    assert turns.ended == [3]
+    turns.come(4)
+    turns.loop.run_pass()
+    turns.loop.run_pass()
+    assert turns.ended == [3, 4]
+    turns.loop.now_s += 1
+    turns.loop.run_timers()
+    assert turns.ended == [3, 4], "the timer of the first turn"
+
+
+def test_it_waits_for_no_longer_than_others_may() -> None:
+    turns = _waiting(1)
+    turns.loop.now_s += CONFIG.turn_ms_max / 1000
+    turns.loop.run_timers()
+    assert turns.ended == [1]
+    turns.come(2)
+    turns.loop.run_pass()
+    turns.loop.run_pass()
+    assert turns.ended == [1]
+    turns._context.hold(False)
+    assert turns.ended == [1, 2]
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_a_turn_that_ends_while_it_waits_leaves_the_next_one_its_own_end(is_large: bool) -> None:
+    turns = _waiting(1)
+    if is_large:
+        turns._context.end_large_turn()
+    else:
+        turns.come(CONFIG.turn_commands_max - 1)
+    turns._context.hold(False)
+    turns.come(1)
+    turns.loop.run_pass()
+    turns.loop.run_pass()
+    assert turns.ended == [1 if is_large else CONFIG.turn_commands_max, 1]
 
 
 def test_the_next_turn_has_its_own_share() -> None:

@@ -63,8 +63,7 @@ class Host(WallClock):
         self.on_start: Callable[[Host], None] = lambda host: None
         self.on_set_aside: Callable[[Host], None] = lambda host: None
         self.life = 0  # grows with each start and each death of the process: what belongs to an earlier one is void
-        self.powered = True
-        self.frozen = False
+        self.powered, self.frozen = True, False
         self.freezes: list[tuple[int, int]] = []  # from, to: how long the process did nothing
         self.crash_before = ""  # one of CRASH_STEPS: the next turn with something to do ends there
         self.turn_delay_ms_max = 2
@@ -74,9 +73,8 @@ class Host(WallClock):
         self._deaths_ms: dict[int, int] = {}
         self.crashes: list[Exception] = []  # planted, and not contained
         self._inbox: list[tuple[object, Action]] = []
-        self._turn_asked = False
+        self._turn_asked = self._syncing = False
         self._held: deque[Outbox] = deque()
-        self._syncing = False
         self._ticked_ms = self._timer_ms = self._timers = 0
 
     # Clocks
@@ -302,6 +300,7 @@ class Host(WallClock):
         if self.config.fsync != "always" or (not outbox.writes and not self._held):
             self.speak(outbox)
             return
+        self.links.ask(outbox)
         self._held.append(outbox)
         if not self._syncing:
             self._sync(self.life)
@@ -312,6 +311,7 @@ class Host(WallClock):
             return
         self.running.services.traces.committed(outbox.turn)
         self.running.services.traces.sent(outbox.turn)
+        self.links.ask(outbox)
         peers = list(outbox.messages | outbox.large)
         reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
         for peer in peers[:reach]:

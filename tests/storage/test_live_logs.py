@@ -6,11 +6,13 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from server.storage import live_logs
 from server.storage.engine import StorageDamaged
 from server.storage.engines import open_engine
 from server.storage.live_logs import FILE_NAME, LiveLogs, log_sizes
@@ -173,4 +175,42 @@ def test_a_note_too_long_for_its_block_keeps_its_beginning(tmp_path: Path) -> No
     logs.note(dict.fromkeys(range(1, 1000), 1 << 40))
     assert (tmp_path / FILE_NAME).stat().st_size == 4096
     assert 100 < len(_noted(tmp_path)) < 1000
+    logs.close()
+
+
+def test_each_look_tells_the_sizes_of_all_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "000004.log").write_bytes(b"old")
+    logs = LiveLogs(tmp_path)
+    lists = [0]
+
+    def listing(store: Path) -> dict[int, int]:
+        lists[0] += 1
+        return log_sizes(store)
+
+    monkeypatch.setattr(live_logs, "log_sizes", listing)
+    assert logs.sizes() == {4: 3}
+    (tmp_path / "000007.log").write_bytes(b"")  # perhaps at the same time of the file system's clock
+    assert logs.sizes() == {4: 3, 7: 0}
+    long_ago_ns = time.time_ns() - 10**10
+    os.utime(tmp_path, ns=(long_ago_ns, long_ago_ns))
+    assert logs.sizes() == {4: 3, 7: 0} and lists[0] == 3
+    for size in range(1, 4):
+        (tmp_path / "000007.log").write_bytes(bytes(size))
+        assert logs.sizes() == {4: 3, 7: size}
+    assert lists[0] == 3, "the directory has not changed"
+    (tmp_path / "000004.log").unlink()
+    assert logs.sizes() == {7: 3} and lists[0] == 4
+    logs.close()
+
+
+def test_an_unchanged_directory_without_its_newest_log_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "000004.log").write_bytes(b"old")
+    (tmp_path / "000007.log").write_bytes(b"new")
+    logs = LiveLogs(tmp_path)
+    long_ago_ns = time.time_ns() - 10**10
+    os.utime(tmp_path, ns=(long_ago_ns, long_ago_ns))
+    assert logs.sizes() == {4: 3, 7: 3}
+    (tmp_path / "000007.log").unlink()
+    os.utime(tmp_path, ns=(long_ago_ns, long_ago_ns))
+    assert logs.sizes() == {4: 3}
     logs.close()

@@ -56,6 +56,14 @@ class RecordCache:
             self.young_bytes -= size
         self.young_bytes = 0  # all young shards are empty now
 
+    def young_of(self, keys: list[bytes]) -> list[bytes | None] | None:
+        """HOT. Returns what is cached under storage keys, in order, if all of them are in the young shards; else None."""
+        young = self.young
+        try:
+            return [young[key[SHARD_BYTE]][key] for key in keys]
+        except KeyError:
+            return None
+
     def peek(self, key: bytes) -> bytes | None:
         """Returns the record that is cached under a storage key; None if none is, or if it is known to be absent."""
         shard = key[SHARD_BYTE]

@@ -162,11 +162,8 @@ class Records:
     def get_each(self, keys: list[bytes], loaded_bytes_max: int = NO_LIMIT) -> tuple[list[bytes | None], Sequence[int]]:
         """HOT. Returns the records of the first keys, in order, and the indexes of those that cannot be read (None).
         It returns one at least, and stops once it has loaded about `loaded_bytes_max` from the engine."""
-        young = self._young
-        try:
-            return [young[key[SHARD_BYTE]][key] for key in keys], _NONE
-        except KeyError:
-            return self._get_cold(keys, loaded_bytes_max)
+        found = self.cache.young_of(keys) if self._common_case is None else self._common_case.young_of(keys)
+        return self._get_cold(keys, loaded_bytes_max) if found is None else (found, _NONE)
 
     def _get_cold(self, keys: list[bytes], loaded_bytes_max: int) -> tuple[list[bytes | None], Sequence[int]]:
         if self.pending.by_key:

@@ -157,6 +157,23 @@ def test_the_common_case_is_done_in_c() -> None:
     assert native_module().sound_pairs([key, three[1], key, two], 0) == 4
 
 
+@given(st.lists(st.integers(0, 999), max_size=700), st.integers(0, 400), st.booleans())
+@settings(max_examples=100)
+def test_many_records_are_the_same_whether_or_not_they_are_prefetched(
+    numbers: list[int], absent: int, in_one: bool
+) -> None:
+    records = Side(native_module(), 16).records
+    assert records._common_case is not None
+    keys = [bytes(5) + bytes([0 if in_one else number % 256]) + b"%d" % number for number in range(1000)]
+    for number, key in enumerate(keys):
+        if number % 400 != absent:
+            records.cache.young[key[5]][key] = None if number % 5 == 0 else b"record %d" % number
+    wanted = [keys[number] for number in numbers]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common_case, "_young_of", native_module().young_of)
+        assert records._common_case.young_of(wanted) == records.cache.young_of(wanted)
+
+
 @pytest.mark.parametrize("shift", [-1, 31])
 def test_a_shift_out_of_range_is_refused(shift: int) -> None:
     with pytest.raises(ValueError, match="a shift of"):
