@@ -108,6 +108,19 @@ def test_notes_are_bounded_in_number_and_length() -> None:
     assert len(notes) == NOTES_MAX and dropped == NOTES_MAX // 2 + 3 and all(len(words) < 200 for _, words, *_ in notes)
 
 
+def test_who_begins_and_ends_tasks_and_holds_clients_is_noted() -> None:
+    node = make_node(config=Config.of(CONFIG))
+    client = Client(node)
+    client.error("DYN.TASK ABORT nosuch")
+    for line in ("DYN.REPAIR START", "CLIENT PAUSE 1", "CLIENT UNPAUSE"):
+        client.raw(line)
+    notes = [(words, bool(refusal)) for _, words, _, refusal in node.services.audit.drain()[0]]
+    assert notes == [
+        ("DYN.TASK ABORT nosuch", False), ("DYN.TASK ABORT nosuch", True), ("DYN.REPAIR START", False),
+        ("CLIENT PAUSE 1", False), ("CLIENT UNPAUSE", False),
+    ]  # fmt: skip
+
+
 def test_the_audited_commands_exist() -> None:
     names = {sub.name for spec in COMMANDS for sub in (spec, *spec.subcommands)}
     assert names >= AUDITED
