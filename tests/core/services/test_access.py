@@ -56,7 +56,7 @@ def test_config_set_switches_protected_mode_until_the_next_start() -> None:
     [
         ("CONFIG SET protected-mode maybe", "argument must be 'yes' or 'no'"),
         ("CONFIG SET protected-mode no protected-mode", "ERR syntax error"),
-        ("CONFIG SET protected-mode no clients_max 5", "'clients_max') - can't set immutable config"),
+        ("CONFIG SET protected-mode no peers_max 5", "'peers_max') - can't set immutable config"),
     ],
 )
 def test_a_refused_config_set_changes_nothing(line: str, error: str) -> None:
