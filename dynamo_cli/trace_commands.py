@@ -42,7 +42,9 @@ KEEP: records that the replica stores, and confirms later.
 
 PATCH: a STORE with only what has changed in large records.
 
-STORED: the replica's confirmation of a STORE or PATCH.
+STORED: the confirmation of a STORE, PATCH or HINT.
+
+HINT: a STORE at a stand-in: records that it keeps for an owner that cannot be reached.
 
 COVERED: the STORE that comes next answers relayed commands, too.
 

@@ -23,6 +23,7 @@ LATE_MS = 250  # a pass of the loop that takes longer is told
 START_MS = (
     5000  # a new member, or any member when this node starts, has no links yet: it is told of only after this time
 )
+_NO_LINK = "there is no connection with it"  # it has just ended, and a new one was not tried yet
 _ENDED = ("done", "failed", "aborted")
 
 
@@ -103,12 +104,14 @@ class ClusterEvents:
             if peer == state.id:
                 continue
             now = state.liveness.state(peer)
-            reason = "" if now is PeerState.UP else self._services.addresses.trouble_with(peer)[1]
-            before, said, since_ms = self._peers.get(peer, (None, "", now_ms))
-            is_new = now_ms - self._met_ms.setdefault(peer, now_ms) < START_MS
+            reason = "" if now is PeerState.UP else self._services.addresses.trouble_with(peer)[1] or _NO_LINK
+            met_ms = self._met_ms.setdefault(peer, now_ms)
+            before, said, since_ms = self._peers.get(peer, (None, "", met_ms))
+            is_new = now_ms - met_ms < START_MS
             if (now is before and reason == said) or (before is None and now is not PeerState.UP and is_new):
                 continue
-            self._peers[peer] = now, reason, now_ms if now is not before else since_ms
+            # A node that was never up since it was met is as it is since then.
+            self._peers[peer] = now, reason, since_ms if before in (None, now) else now_ms
             if before is None and now is PeerState.UP:
                 continue  # what is as it should be when this node starts is no news
             level = logging.INFO if now is PeerState.UP else logging.WARNING
@@ -162,9 +165,9 @@ class ClusterEvents:
             before, now = self._tasks.get(name), row["state"]
             if now == before:
                 continue
-            if now not in _ENDED:
+            if before is None:  # it may have ended in the same second
                 log.info("task %s has begun: %d partitions", name, row["partitions"])
-            else:
+            if now in _ENDED:
                 log.log(
                     logging.INFO if now == "done" else logging.WARNING,
                     "task %s is %s: %d keys compared, %d repaired%s", name, now, row["keys_compared"],

@@ -70,18 +70,32 @@ def share_files(allowed: int, clients_max: int, peers_max: int) -> FileShares:
 
 def allow_files(clients_max: int, peers_max: int) -> FileShares:
     """Raises the soft limit on open files to what the shares need, as a login shell's is low. Raises TooFewFiles."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = clients_max + (STORAGE_FILES_MAX + 2 * peers_max) * 16
-    shares = share_files(unlimited if hard == resource.RLIM_INFINITY else hard, clients_max, peers_max)
+    shares, hard = _raise_limit(clients_max, peers_max)
     if shares.clients < clients_max:
         log.warning(
             "this node serves %d clients at a time, not clients_max=%d: it may open %d files (ulimit -Hn), of which %d are "
             "kept for storage and %d for peers and the process itself",
             shares.clients, clients_max, hard, shares.storage, shares.total - shares.clients - shares.storage,
         )  # fmt: skip
+    return shares
+
+
+def room_for_clients(clients_max: int, peers_max: int) -> int:
+    """How many of so many clients a running node may have; the soft limit is raised for them. 0: too few to be of use."""
+    try:
+        return _raise_limit(clients_max, peers_max)[0].clients
+    except TooFewFiles:
+        return 0
+
+
+def _raise_limit(clients_max: int, peers_max: int) -> tuple[FileShares, int]:
+    """Returns the shares, and the hard limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = clients_max + (STORAGE_FILES_MAX + 2 * peers_max) * 16
+    shares = share_files(unlimited if hard == resource.RLIM_INFINITY else hard, clients_max, peers_max)
     if soft != resource.RLIM_INFINITY and soft < shares.total:
         resource.setrlimit(resource.RLIMIT_NOFILE, (shares.total, hard))
-    return shares
+    return shares, hard
 
 
 def keep_alive(listener: asyncio.Server, silence_ms: int) -> None:

@@ -123,7 +123,9 @@ EVENTS: dict[str, dict[str, str]] = {
         "a script: %s": "script_says line",
     },
     "security": {
-        "%s": "login_or_user line",
+        "logins refused: %d, of user %s from %s": "logins_refused count user host",
+        "logins refused: %d more, of other users or from other hosts": "logins_refused_more count",
+        "%s": "users line",
         "command of %s: %s": "operator_command who command",
         "command of %s was refused: %s: %s": "operator_command_refused who command refusal",
         "%d more commands of operators came in one moment and are not in this log": "operator_commands_left_out count",

@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from server.shell.directory import (
     set_store_aside,
 )
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
-from server.shell.files import FileShares, allow_files
+from server.shell.files import FileShares, allow_files, room_for_clients
 from server.shell.joining import Joining
 from server.shell.local_operator import admit_local_operator
 from server.shell.logs import begin_log, follow_settings
@@ -289,6 +290,7 @@ def _run_on_store(
         node = make_node(member, engine, config)
         config = node.state.config  # what CONFIG SET changes in this run holds in the next one, too
         node.state.store_is_damaged = is_damaged
+        node.services.process.room_for_clients = partial(room_for_clients, peers_max=config.peers_max)
         settings_file.attach(node.services)
         follow_settings(config, member.name)
         if aside:  # noted once: the day until the next one counts from now

@@ -55,7 +55,13 @@ class Reports:
 
     def _log_users(self) -> None:
         """Logs refused logins, and changes of users."""
-        for is_warning, line in self._node.services.users.log.drain_lines():
+        told = self._node.services.users.log
+        refused, more = told.drain_refused()
+        for (host, user), count in refused.items():
+            log.warning("logins refused: %d, of user %s from %s", count, user, host)
+        if more:
+            log.warning("logins refused: %d more, of other users or from other hosts", more)
+        for is_warning, line in told.drain_lines():
             log.log(logging.WARNING if is_warning else logging.INFO, "%s", line)
 
     def write_audit(self) -> None:
@@ -74,10 +80,12 @@ class Reports:
         """Logs when the other owners begin to fill this node, and when it has all its data."""
         row = self._filling_row()
         name = row.get("task", "")
-        if self._node.state.lacks_records and name != self._begun_task:
+        is_done = row.get("state") == DONE and name != self._done_task
+        # A filling that took less than a second is seen only once it is done.
+        if (self._node.state.lacks_records or is_done) and name != self._begun_task:
             self._begun_task = name
             log.warning("this node has none of the data that it owns: it is being filled by the other owners")
-        if row.get("state") == DONE and name != self._done_task:
+        if is_done:
             self._done_task = name
             log.info(
                 "this node is whole: %d keys, %d fetched from the other owners",

@@ -200,6 +200,8 @@ class SettingsFile:
             changed = {name: value for name, value in {**gone, **found}.items() if value != self._read.get(name)}
             stronger = {**self._given.environment, **self._given.option}
             live = {name: value for name, value in changed.items() if name in _FOLLOWED and name not in stronger}
+            if "clients_max" in live:  # as at the start: as many as the open files allow
+                live["clients_max"] = services.process.room_for_clients(int(str(live["clients_max"])))
             change(services, live, FILE)
         except (ConfigError, OSError) as error:
             log.warning("the settings stay as they were: %s", error)

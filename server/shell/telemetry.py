@@ -10,6 +10,10 @@ sends them; its queue is bounded, and what finds no room is dropped. The usual v
 (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS, ...).
 
 The libraries are imported only if the setting is on: `pip install 'dyn[otel]'`.
+
+What it costs. Measured with redis-benchmark -t set -c 50 at one of three compiled nodes, in seven rounds that alternate
+with a cluster that traces nothing, on a busy machine: one in 100 takes 15 % more CPU a SET (92 instead of 80 us on
+average). A collector that is away, silent or answers junk holds up nobody (tests/wire/test_telemetry.py).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -58,8 +59,29 @@ def test_a_reason_that_changes_is_told(told: Told) -> None:
     state.liveness.request_failed(peer, state.now_ms)
     told.lines(1000)
     state.links.discard(peer)
+    assert told.lines(2000) == ["WARNING node n2 is suspect: there is no connection with it"]
     told.node.services.addresses.troubles[peer] = ("stopped", "its process does not run")
-    assert told.lines(2000) == ["WARNING node n2 is suspect: its process does not run"]
+    assert told.lines(3000) == ["WARNING node n2 is suspect: its process does not run"]
+
+
+def test_a_peer_that_was_never_up_is_down_since_it_was_met(told: Told) -> None:
+    node = make_node(3)
+    events = ClusterEvents(node.services)
+    told.node, told.events = node, events
+    assert told.lines(1000) == []
+    assert [line.partition(":")[0] for line in told.lines(1000 + START_MS)] == [
+        "WARNING node n2 is down", "WARNING node n3 is down",
+    ]  # fmt: skip
+    node.state.liveness.message_received(told.id_of("n2"), node.state.now_ms)
+    assert told.lines(31_000) == ["INFO node n2 is up, after 30 s down"]
+
+
+def test_a_task_that_ends_in_the_second_in_which_it_begins_is_told_of_twice(told: Told) -> None:
+    name = json.loads(Client(told.node).ask("DYN.REPAIR START"))["task"]
+    told.node.services.tasks.answer_tasks(TaskQuery(name, True))
+    assert told.lines(1000) == [
+        f"INFO task {name} has begun: 16 partitions", f"WARNING task {name} is aborted: 0 keys compared, 0 repaired",
+    ]  # fmt: skip
 
 
 def test_hints_begin_and_end(told: Told) -> None:

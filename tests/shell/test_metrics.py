@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.core.base.errors import is_leaving
+from server.core.ring.layout_faults import name_faults
 from server.shell.metric_families import NodeCollector
 from server.shell.metrics import REQUEST_BYTES_MAX, VISITORS_MAX, Metrics, Visit, metrics_of
 from tests.core.commands.talking import Client, finish_turn, reach
@@ -210,3 +214,27 @@ def test_there_are_only_so_many_visitors() -> None:
         for one in visits[:-1]:
             one.connection_lost(None)
         assert not metrics.visitors
+
+
+NAMES = ("n1", 'n"2"{}=,\\n', "\\ñ日本\u0301#=1")  # all that a name of a node may be is printable and has no blank
+
+
+def test_any_name_of_a_node_comes_back_from_the_text_as_it_is() -> None:
+    assert not [fault for name in NAMES for fault in name_faults("id", name)]
+    shell, metrics = made()
+    state = shell.node.state
+    assert state.layout is not None
+    members = [replace(each, name=name) for each, name in zip(state.layout.members, NAMES, strict=True)]
+    state.layout = replace(state.layout, members=tuple(members))
+    state.hints.keep(members[1].id, [b"key"], state.wall_ms, 0, False)
+    state.hints.dropped_hints[members[2].id] = 1
+    read = samples(metrics)
+    for name in NAMES[1:]:
+        assert ("dyn_peer_state", name, "up") in read, "of each other member"
+    assert read["dyn_hints", NAMES[1]] == 1 and read["dyn_hints_dropped", NAMES[2]] == 1
+    text = metrics.answer(b"GET", b"/metrics")[2]
+    assert sum(line.startswith(b"dyn_peer_state{") for line in text.splitlines()) == 6, "no name begins a line"
+    if shutil.which("promtool") is not None:
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+        assert done.returncode in (0, 3), done.stderr  # 3: it does not like the names of some metrics
+        assert b"error while linting" not in done.stderr, "Prometheus' own parser reads it"

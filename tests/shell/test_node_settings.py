@@ -244,13 +244,13 @@ def test_sighup_applies_what_has_changed_in_the_file(tmp_path: Path, caplog: pyt
     running = Running(path, START + "siblings_max = 5\nhint_after_ms = 900\n", "relay_stale_ms=3")
     running.client.ask("CONFIG SET users_max 4")
     with caplog.at_level(logging.INFO, "dyn"):
-        running.read_again(START + "siblings_max = 6\nclients_max = 3\nrelay_stale_ms = 4\n")
+        running.read_again(START + "siblings_max = 6\npeers_max = 3\nrelay_stale_ms = 4\n")
     config = running.node.state.config
     assert (config.siblings_max, config.hint_after_ms, config.relay_stale_ms, config.users_max) == (6, 1500, 3, 4)
-    assert config.clients_max != 3
+    assert config.peers_max != 3
     assert caplog.messages == [
         f"settings that have changed in {path} are in force: hint_after_ms=1500, siblings_max=6",
-        f"settings that have changed in {path} and need a restart of the node: clients_max",
+        f"settings that have changed in {path} and need a restart of the node: peers_max",
     ]
     sources = running.node.services.process.settings.sources
     assert (sources["siblings_max"], sources["users_max"], "hint_after_ms" in sources) == ("file", "command", False)
@@ -258,14 +258,26 @@ def test_sighup_applies_what_has_changed_in_the_file(tmp_path: Path, caplog: pyt
 
 def test_a_line_that_is_gone_takes_no_source_from_a_value_that_stays(tmp_path: Path) -> None:
     """CONFIG told then that such a value was a default."""
-    others = "siblings_max = 5\nclients_max = 300\nflushall = false\nnotify_keyspace_events = 'KA'\nusers_max = 9\n"
+    others = "siblings_max = 5\npeers_max = 30\nflushall = false\nnotify_keyspace_events = 'KA'\nusers_max = 9\n"
     running = Running(tmp_path / "s.toml", START + others, "siblings_max=7")
     running.client.ask("CONFIG SET flushall no")
     running.read_again(START)
     sources, config = running.node.services.process.settings.sources, running.node.state.config
-    kept = ("siblings_max", "clients_max", "flushall", "notify_keyspace_events", "users_max")
+    kept = ("siblings_max", "peers_max", "flushall", "notify_keyspace_events", "users_max")
     assert [sources.get(name) for name in kept] == ["option", "file", "command", "file", None]
-    assert (config.siblings_max, config.clients_max, config.notify_keyspace_events) == (7, 300, "KA")
+    assert (config.siblings_max, config.peers_max, config.notify_keyspace_events) == (7, 30, "KA")
+
+
+def test_a_file_that_wants_more_clients_than_files_allow_gets_as_many_as_they_allow(tmp_path: Path) -> None:
+    running = Running(tmp_path / "s.toml", START)
+    running.node.services.process.room_for_clients = lambda wanted: min(wanted, 900)
+    running.read_again(START + "clients_max = 2000\n")
+    assert running.node.state.config.clients_max == 900
+    running.read_again(START + "clients_max = 20\n")
+    assert running.node.state.config.clients_max == 20
+    assert "'clients_max' can be 900" in running.client.error("CONFIG SET maxclients 901")
+    running.client.ask("CONFIG SET maxclients 900")
+    assert running.client.ask("CONFIG GET maxclients") == ["maxclients", "900"]
 
 
 @pytest.mark.parametrize("text", ["siblings_max = 0.5", "siblings_max = 9\nsibling_max = 1", "a b"])

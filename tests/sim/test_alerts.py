@@ -1,13 +1,10 @@
 """Each alert of ops/alerts.yml is seen to fire: a test makes its cause in simulated nodes, and judges their metrics.
-
-The expressions are judged here by a translation of the few forms that the file has, so that this runs everywhere; where
-Prometheus' own promtool is installed, it judges the same metrics by the file itself, its `for` included.
+tests/wire/test_alerts.py makes the same causes for real nodes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -32,7 +29,7 @@ from server.shell.metric_families import NodeCollector
 from server.storage.engine import Engine
 from tests.faults import broken_handler, commands
 from tests.sim.host import Host
-from tests.sim.promtool import ALERTS, EXPRESSIONS, Samples, judged_by_promtool
+from tests.sim.promtool import ALERTS, EXPRESSIONS, Samples, fires, judged_by_promtool
 from tests.sim.world import World
 
 DAY_MS = 86_400_000
@@ -62,27 +59,6 @@ class Scene(NamedTuple):
 
     before: Samples
     after: Samples
-
-
-def fires(alert: str, before: Samples, after: Samples) -> bool:
-    """Whether the expression of an alert holds. What counters have gained in the minute they gain in each minute."""
-
-    def total(name: str, samples: Samples = after) -> float:
-        return sum([value for (other, _), value in samples.items() if other == name])
-
-    def value(name: str) -> float:
-        found = [value for (other, _), value in after.items() if other == name]
-        return max(found, key=abs, default=float("nan"))
-
-    def gained(name: str, span_s: float) -> float:
-        return (total(name) - total(name, before)) / span_s
-
-    text = EXPRESSIONS[alert].replace('{job="dyn"}', "").replace(" on (instance)", "")
-    text = re.sub(r"rate\((\w+)\[5m\]\)", r"gained('\1', 60)", text)
-    text = re.sub(r"increase\((\w+)\[\w+\]\)", r"gained('\1', 1)", text)
-    text = re.sub(r"sum by \(instance\) \((\w+)\)", r"total('\1')", text)
-    text = re.sub(r"(?<![\w'])(up|dyn_\w+)", r"value('\1')", text)
-    return bool(eval(text, {"total": total, "value": value, "gained": gained, "abs": abs}))
 
 
 def _world(**settings: int) -> World:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.wire.cluster import Host, WireCluster, WireNode, wait_for
 from tests.wire.raw import exchange, raw, read_exactly
@@ -57,6 +58,17 @@ def test_descriptors_run_out_for_clients_only(make_cluster: Callable[..., WireCl
         assert client.set("files:last", "x")
     wait_for(node.is_healthy, "new clients are served again")
     assert f"serves {served} clients at a time, not clients_max=10000" in node.log
+    with node.client() as client:
+        with pytest.raises(redis.ResponseError, match=f"'clients_max' can be {served}"):
+            client.config_set("maxclients", served + 1)
+        client.config_set("maxclients", 5)
+        with ExitStack() as stack:
+            [*_, last] = [stack.enter_context(raw(node.port)) for _ in range(5)]
+            assert exchange(last, b"PING\r\n") == REFUSED, "the sixth"
+            client.config_set("maxclients", served)
+            last = stack.enter_context(raw(node.port))
+            last.sendall(b"PING\r\n")
+            assert last.recv(7) == b"+PONG\r\n"
 
 
 def test_those_who_come_all_at_once_take_no_descriptor_of_the_store(make_cluster: Callable[..., WireCluster]) -> None:

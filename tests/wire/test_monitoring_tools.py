@@ -34,11 +34,23 @@ INSIGHT = (
     "OBJECT ENCODING tools:str|HSCAN tools:hash 0|SLOWLOG GET 50|SLOWLOG LEN|CONFIG GET slowlog*|PUBSUB CHANNELS|"
     "MEMORY STATS|MEMORY DOCTOR|LATENCY DOCTOR|XINFO STREAM tools:stream|FUNCTION LIST|PUBSUB SHARDCHANNELS"
 )
+# RedisInsight's browser, redisinsight/api/src/modules/browser/constants/browser-tool-commands.ts, without modules.
+BROWSER = (
+    "SCAN 0 COUNT 500|TTL tools:str|TYPE tools:str|EXISTS tools:str|EXPIRE tools:str 100|PERSIST tools:str|DBSIZE|"
+    "RENAME tools:str tools:to|RENAMENX tools:to tools:str|MEMORY USAGE tools:str|SET tools:str v|GET tools:str|"
+    "STRLEN tools:str|HSET tools:hash g v|HGET tools:hash g|HLEN tools:hash|HSCAN tools:hash 0 COUNT 500|HDEL tools:hash g|"
+    "RPUSH tools:list a b|LPUSH tools:list c|LLEN tools:list|LRANGE tools:list 0 9|LSET tools:list 0 d|LINDEX tools:list 0|"
+    "RPUSHX tools:list e|LPUSHX tools:list f|LPOP tools:list|RPOP tools:list|SADD tools:set a|SCARD tools:set|"
+    "SSCAN tools:set 0 MATCH * COUNT 500|SISMEMBER tools:set a|SREM tools:set a|ZADD tools:zset 1 m|ZCARD tools:zset|"
+    "ZSCAN tools:zset 0 MATCH * COUNT 500|ZRANGE tools:zset 0 9 WITHSCORES|ZREVRANGE tools:zset 0 9 WITHSCORES|"
+    "ZSCORE tools:zset m|ZREM tools:zset m|XLEN tools:stream|XRANGE tools:stream - + COUNT 5|XREVRANGE tools:stream + -|"
+    "XINFO STREAM tools:stream|DEL tools:list"
+)
 NOT_THERE = {"XINFO STREAM tools:stream"}  # the tools show nothing for it
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("asked", [EXPORTER, INSIGHT], ids=["redis_exporter", "RedisInsight"])
+@pytest.mark.parametrize("asked", [EXPORTER, INSIGHT, BROWSER], ids=["redis_exporter", "RedisInsight", "its browser"])
 def test_what_tools_ask_is_answered(cluster: WireCluster, asked: str, protocol: int) -> None:
     with connect(cluster.ports[1], protocol=protocol) as client:
         client.set("tools:str", "v")
@@ -58,6 +70,54 @@ def test_what_tools_ask_is_answered(cluster: WireCluster, asked: str, protocol: 
             "used_memory_peak", "mem_fragmentation_ratio", "dyn_version", "instantaneous_ops_per_sec",
             "number_of_cached_scripts", "connected_clients", "maxmemory_policy"} <= set(info)  # fmt: skip
     assert info["used_memory_peak"] >= info["used_memory"] and info["db0"]["keys"] >= 3
+
+
+# The fields that RedisInsight's overview and redis_exporter read by section; a client library puts all sections together.
+SECTIONS = {
+    "server": "redis_version redis_mode os process_id uptime_in_seconds",
+    "clients": "connected_clients blocked_clients maxclients",
+    "memory": "used_memory used_memory_rss used_memory_peak maxmemory mem_fragmentation_ratio number_of_cached_scripts",
+    "stats": "instantaneous_ops_per_sec instantaneous_input_kbps instantaneous_output_kbps keyspace_hits keyspace_misses "
+             "total_connections_received total_commands_processed rejected_connections expired_keys evicted_keys "
+             "total_net_input_bytes total_net_output_bytes total_error_replies",
+    "replication": "role connected_slaves master_repl_offset",
+    "cpu": "used_cpu_sys used_cpu_user",
+    "keyspace": "db0",
+}  # fmt: skip
+
+
+def test_each_field_is_in_the_section_where_tools_look_for_it(cluster: WireCluster) -> None:
+    with connect(cluster.ports[0]) as client:
+        client.set("tools:str", "v")
+        client.response_callbacks.clear()
+        for section, names in SECTIONS.items():
+            for asked in (section, "all"):
+                text = client.execute_command("INFO", asked).decode()
+                part = re.search(
+                    rf"^# {section}\r\n(.*?)(?:\r\n\r\n|\Z)", text, re.DOTALL | re.IGNORECASE | re.MULTILINE
+                )
+                assert part is not None, section
+                found = {line.partition(":")[0] for line in part[1].splitlines()}
+                assert not set(names.split()) - found, section
+
+
+def test_the_groups_of_keys_that_an_exporter_computes_by_a_script(cluster: WireCluster) -> None:
+    """redis_exporter's option --check-key-groups: SCAN and MEMORY USAGE in a script that is called by its hash."""
+    script = (
+        "local page, sum = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2]), 0 "
+        "for _, key in ipairs(page[2]) do if string.find(key, ARGV[3]) then "
+        "sum = sum + redis.pcall('MEMORY', 'USAGE', key) end end return {page[1], sum}"
+    )
+    with connect(cluster.ports[2]) as client:
+        client.set("tools:group:a", "v" * 100)
+        client.set("tools:group:b", "v" * 100)
+        sha, cursor, total = client.script_load(script), b"0", 0
+        while True:
+            cursor, size = client.evalsha(sha, 0, cursor, 50, "^tools:group:")
+            total += size
+            if cursor == b"0":
+                break
+        assert total == sum([client.memory_usage(f"tools:group:{name}") for name in "ab"]) > 200
 
 
 @pytest.fixture
@@ -172,3 +232,20 @@ def test_half_sent_requests_of_one_host_do_not_fail_large_values_of_others(
             assert client.set(f"large:{number}", value)
         assert client.strlen("large:4") == len(value)
         client.close()
+
+
+def test_latency_has_a_sample_of_each_event_once_it_takes_long(make_cluster: Callable[..., WireCluster]) -> None:
+    cluster = make_cluster(nodes=1, fsync="always", config="latency_monitor_threshold_ms = 1\n")
+    client: Any = cluster.nodes[0].client()
+
+    def events() -> dict[str, int]:
+        assert client.set("large", "x" * (8 << 20)), "it takes more than a millisecond to store, to sync and to read"
+        return {row[0].decode(): row[3] for row in client.execute_command("LATENCY", "LATEST")}
+
+    wait_for(lambda: set(events()) == {"command", "commit", "sync", "event-loop"}, "each event has a sample")
+    worst_ms = events()
+    assert worst_ms["command"] >= worst_ms["commit"] >= 1 and worst_ms["sync"] >= 1
+    for name in worst_ms:
+        assert client.execute_command("LATENCY", "HISTORY", name), name
+    assert client.execute_command("LATENCY", "RESET") == 4
+    client.close()

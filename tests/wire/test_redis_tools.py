@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from protocol import resp
-from tests.wire.cluster import WireCluster
+from tests.wire.cluster import PATIENT, WireCluster
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-tools is not installed")
 
@@ -70,6 +72,44 @@ def test_what_the_tools_look_at(cluster: WireCluster) -> None:
     assert len(nodes) == 3
     assert sum("myself" in node for node in nodes) == 1
     assert _cli(cluster, "CLUSTER", "KEYSLOT", "{user1000}.following") == "3443\n"
+
+
+def test_what_redis_cli_measures_and_looks_for(make_cluster: Callable[..., WireCluster]) -> None:
+    cluster = make_cluster(config=PATIENT)
+    lines = [f"SET string:{number} {'x' * number}" for number in range(1, 100)]
+    lines += ["HSET hash a 1 b 2", "RPUSH list a b c", "SADD set a b c d", "ZADD zset 1 a 2 b 3 c 4 d 5 e"]
+    _cli(cluster, stdin="\n".join(lines).encode())
+    biggest = _cli(cluster, "--bigkeys", node=1)
+    assert "Sampled 103 keys in the keyspace!" in biggest
+    for name, has in (
+        ("string:99", "99 bytes"), ("hash", "2 fields"), ("list", "3 items"), ("set", "4 members"), ("zset", "5 members"),
+    ):  # fmt: skip
+        assert f"{name.partition(':')[0]} found '\"{name}\"' has {has}" in biggest
+    for words in (("--memkeys",), ("--memkeys-samples", 5)):
+        memory = _cli(cluster, *words, node=2)
+        assert "Sampled 103 keys in the keyspace!" in memory and "Biggest string found '\"string:99\"'" in memory
+    hot = subprocess.run(["redis-cli", "-p", str(cluster.ports[0]), "--hotkeys"], capture_output=True, timeout=60)
+    assert hot.returncode == 1 and b"ERR An LFU maxmemory policy is not selected" in hot.stderr + hot.stdout
+    least, most, average, count = map(float, _cli(cluster, "--latency", "-i", 0.2, "--raw").split())
+    assert least <= average <= most and count >= 1
+
+
+def test_redis_cli_shows_statistics_line_by_line(cluster: WireCluster) -> None:
+    _cli(cluster, "SET", "stat:key", "v")
+    mine, its = pty.openpty()
+    watching = subprocess.Popen(
+        ["redis-cli", "-p", str(cluster.ports[0]), "--stat", "-i", "0.05"], stdout=its, stderr=its
+    )
+    try:
+        said = b""
+        while len(rows := re.findall(rb"^\d+ +[\d.]+[KMG]? +\d+ +\d+ +\d+ \(\+\d+\) +\d+", said, re.MULTILINE)) < 3:
+            said += os.read(mine, 4096)
+        assert b"keys       mem      clients blocked" in said and int(rows[-1].split()[0]) >= 1
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(mine)
+        os.close(its)
 
 
 def test_redis_cli_checks_a_cluster_that_says_it_is_one(make_cluster: Callable[..., WireCluster]) -> None:

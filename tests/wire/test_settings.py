@@ -64,14 +64,14 @@ def test_a_running_node_follows_its_file_and_writes_to_it(make_cluster: MakeClus
     with one.client() as client:
         assert client.config_rewrite() == b"OK"
     assert path.read_text() == "# few\nsiblings_max = 6 # five\n"
-    path.write_text('siblings_max = 7\nlog_format = "json"\nclients_max = 50\n')
+    path.write_text('siblings_max = 7\nlog_format = "json"\npeers_max = 50\n')
     other.signal(signal.SIGHUP)
     wait_for(lambda: shown(other, "siblings_max") == (7, "file"), "it follows the file")
     lines = [json.loads(line) for line in other.log.splitlines() if line.startswith("{")]
     events = {line["event"]: line for line in lines}
-    assert events["settings_need_restart"]["settings"] == "clients_max" and events["settings_changed"]["node"] == "n2"
+    assert events["settings_need_restart"]["settings"] == "peers_max" and events["settings_changed"]["node"] == "n2"
     assert shown(one, "siblings_max") == (6, "file"), "no signal, no change"
-    refused = dyn("config", "set", "clients_max", "9", port=one.port)
+    refused = dyn("config", "set", "peers_max", "9", port=one.port)
     assert (
         refused.returncode == 1
         and b"can't set immutable config: the node takes it from its config file" in refused.stderr

@@ -42,7 +42,7 @@ LIVE = frozenset((
     "background_keys_per_s", "background_keys_per_s_idle", "repair_interval_ms", "scrub_interval_ms", "collect_wait_ms",
     "hints_bytes_max", "hint_age_ms_max", "hint_after_ms",
     "record_bytes_max", "gathered_bytes_max", "siblings_max", "scan_page_keys", "pattern_bytes_max",
-    "push_bytes_max", "push_soft_bytes_max", "push_soft_ms", "idle_timeout_ms", "waiting_rows_max",
+    "push_bytes_max", "push_soft_bytes_max", "push_soft_ms", "idle_timeout_ms", "waiting_rows_max", "clients_max",
     "multi_slots", "transaction_commands_max", "transaction_bytes_max", "transaction_keys_max",
     "peer_input_bytes_max", "peer_buffer_bytes_max", "peer_backlog_bytes_max", "unconfirmed_bytes_max",
     "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",

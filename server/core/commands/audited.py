@@ -1,4 +1,5 @@
-"""Commands that are noted before they run (services/audit.py): they destroy data, or change members, settings or users.
+"""Commands that are noted before they run (services/audit.py): they destroy data, change members, settings or users, hold
+clients, or begin and end repairs and other tasks.
 One that is refused is noted once more, with the error.
 
 Each one's handler is wrapped when the table is made, so other commands cost nothing. Words that hold a secret are not
@@ -18,13 +19,15 @@ from server.core.services.services import Services
 
 AUDITED = frozenset(
     (
-        "flushall", "flushdb", "config|set", "acl|setuser", "acl|deluser",
+        "flushall", "flushdb", "function|flush", "config|set", "config|rewrite", "acl|setuser", "acl|deluser",
+        "client|pause", "client|unpause",
+        "dyn.repair|start", "dyn.hints|replay", "dyn.task|abort", "dyn.task|pause", "dyn.task|resume",
         *(f"dyn.cluster|{name}" for name in (
             "init", "join", "leave", "remove", "replace", "weight", "zone", "quorum", "commit", "abort", "readdress",
         )),
     )
 )  # fmt: skip
-_MEMBERS = "dyn.cluster|"
+_OPERATORS = "dyn."
 _SECRET_FROM = {"acl|setuser": 3}
 
 
@@ -48,8 +51,8 @@ def _noting(handler: Handler, name: str, secret_from: int) -> Handler:
 
         services.audit.note(sink, name, words)
         try:
-            # Members are changed in several steps: the sink hears how these end. Other commands may need their session.
-            return handler(services, _Outcome(sink, refused) if name.startswith(_MEMBERS) else sink, number, args)
+            # An operator's command takes several steps: the sink hears how these end. Others may need their session.
+            return handler(services, _Outcome(sink, refused) if name.startswith(_OPERATORS) else sink, number, args)
         except CommandError as error:
             refused(error.reply)
             raise

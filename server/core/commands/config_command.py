@@ -35,6 +35,7 @@ _SHELL_FACTS = ("bind", "dir", "port")
 
 
 _REDIS_NAMES = {
+    "maxclients": "clients_max",
     "latency-monitor-threshold": "latency_monitor_threshold_ms",
     "notify-keyspace-events": "notify_keyspace_events",
     "protected-mode": "protected_mode",
@@ -50,7 +51,6 @@ _FIXED = {
     "databases": "there are always as many",
     "dir": "to move a node, stop it, move its directory, and start it with --dir",
     "hz": "start the node with another tick_ms",
-    "maxclients": "start the node with another clients_max",
     "maxmemory": "no key is evicted; disk_free_bytes_min limits what a node stores",
     "maxmemory-policy": "no key is evicted; disk_free_bytes_min limits what a node stores",
     "port": "start the node with another --listen",
@@ -78,7 +78,6 @@ def settings(services: Services) -> dict[str, str]:
         "databases": str(DATABASES),
         "enable-debug-command": config.enable_debug_command,
         "hz": str(1000 // (config.tick_ms or 1)),
-        "maxclients": str(config.clients_max),
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
         "proto-max-bulk-len": str(config.value_bytes_max),

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
-from server.core.base.config import LIVE, Config
+from server.core.base.config import LIVE, Config, ConfigError
 from server.core.services.services import Services
 
 COMMAND_SOURCE = "command"  # CONFIG SET; "live" are the settings that it can change
@@ -38,8 +38,11 @@ def source_of(services: Services, name: str) -> str:
 
 
 def check(services: Services, changes: Mapping[str, object]) -> None:
-    """Raises ConfigError if the settings would not fit each other after these changes."""
+    """Raises ConfigError if the settings would not fit each other, or the machine, after these changes."""
     Config.of({**values(services.state.config), **changes})
+    wanted = changes.get("clients_max")
+    if isinstance(wanted, int) and (room := services.process.room_for_clients(wanted)) < wanted:
+        raise ConfigError(f"this node may not open as many files (ulimit -Hn): 'clients_max' can be {room}")
 
 
 def change(services: Services, changes: Mapping[str, object], source: str = COMMAND_SOURCE) -> None:

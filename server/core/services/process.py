@@ -57,4 +57,5 @@ class Process:
         self.examine: Callable[[], dict[str, Any]] = dict  # what the shell knows of the machine, for `dyn doctor`
         self.random_bytes: Callable[[int], bytes] | None = None  # from the kernel, for passwords
         self.settings = SettingsSources()
+        self.room_for_clients: Callable[[int], int] = lambda wanted: wanted  # how many of them the open files allow
         self.http_refused_from = ""  # the address of the last client that spoke HTTP

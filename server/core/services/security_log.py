@@ -79,12 +79,13 @@ class SecurityLog:
     def drain_lines(self) -> list[tuple[bool, str]]:
         """Returns the lines since the last call, each with whether it is a warning."""
         lines, self._lines = self._lines, []
-        for (host, user), count in self._refused.items():
-            lines.append((True, f"login refused {count} times: user {user} from {host}"))
-        if self._more_refused:
-            lines.append((True, f"login refused {self._more_refused} more times, for other users or from other hosts"))
-        self._refused, self._more_refused = {}, 0
         return lines
+
+    def drain_refused(self) -> tuple[dict[tuple[str, str], int], int]:
+        """Returns how many logins were refused since the last call: by host and user, and of all others together."""
+        refused = self._refused, self._more_refused
+        self._refused, self._more_refused = {}, 0
+        return refused
 
 
 def shown(text: bytes) -> str:

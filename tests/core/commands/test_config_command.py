@@ -55,7 +55,7 @@ def test_a_live_setting_changes_in_the_one_config(name: str) -> None:
         ("multi_slots often", "must be relaxed or strict"),
         ("flushall perhaps", "'yes' or 'no'"),
         ("record_bytes_max 100", "as 'value_bytes_max' is"),
-        ("clients_max 5", "the node takes it from its config file when it starts"),
+        ("peers_max 5", "the node takes it from its config file when it starts"),
         ("nosuch 5", "is not supported"),
         ("siblings_max 7 siblings-max 7", "(possibly related to argument 'siblings-max') - duplicate parameter"),
         ("timeout 7 idle_timeout_ms x", "(possibly related to argument 'idle_timeout_ms') - duplicate parameter"),

@@ -344,7 +344,7 @@ def test_config_get_knows_the_settings_and_what_tools_ask_for() -> None:
     assert everything["key_bytes_max"] == "65536" and everything["maxmemory"] == "0"
 
 
-@pytest.mark.parametrize("line", ["CONFIG SET clients_max 5", "CONFIG REWRITE"])
+@pytest.mark.parametrize("line", ["CONFIG SET peers_max 5", "CONFIG REWRITE"])
 def test_settings_that_come_from_a_file_do_not_change(line: str) -> None:
     assert "config file" in Client(make_node()).error(line)
 

@@ -56,7 +56,7 @@ def test_config_set_switches_protected_mode_until_the_next_start() -> None:
     [
         ("CONFIG SET protected-mode maybe", "argument must be 'yes' or 'no'"),
         ("CONFIG SET protected-mode no protected-mode", "ERR syntax error"),
-        ("CONFIG SET protected-mode no clients_max 5", "'clients_max') - can't set immutable config"),
+        ("CONFIG SET protected-mode no peers_max 5", "'peers_max') - can't set immutable config"),
     ],
 )
 def test_a_refused_config_set_changes_nothing(line: str, error: str) -> None:
@@ -106,6 +106,19 @@ def test_notes_are_bounded_in_number_and_length() -> None:
         client.error(f"DYN.CLUSTER LEAVE {'x' * 1000}")
     notes, dropped = node.services.audit.drain()
     assert len(notes) == NOTES_MAX and dropped == NOTES_MAX // 2 + 3 and all(len(words) < 200 for _, words, *_ in notes)
+
+
+def test_who_begins_and_ends_tasks_and_holds_clients_is_noted() -> None:
+    node = make_node(config=Config.of(CONFIG))
+    client = Client(node)
+    client.error("DYN.TASK ABORT nosuch")
+    for line in ("DYN.REPAIR START", "CLIENT PAUSE 1", "CLIENT UNPAUSE"):
+        client.raw(line)
+    notes = [(words, bool(refusal)) for _, words, _, refusal in node.services.audit.drain()[0]]
+    assert notes == [
+        ("DYN.TASK ABORT nosuch", False), ("DYN.TASK ABORT nosuch", True), ("DYN.REPAIR START", False),
+        ("CLIENT PAUSE 1", False), ("CLIENT UNPAUSE", False),
+    ]  # fmt: skip
 
 
 def test_the_audited_commands_exist() -> None:
