@@ -119,7 +119,7 @@ LISTPACK = seal(b"\x14\x80%b%b" % (struct.pack(">I", len(listpack.pack(FIELDS)))
 COMPRESSED = seal(b"\x00\xc3" + struct.pack(">BIBI", 0x80, 5 * 60_000, 0x80, 5 * 60_000) + b"\x01ab\x20\x01" * 60_000)
 S2, Z2 = [b"SADD", b"s2", *FIELDS[::2], *NEW[::2]], [b"ZADD", b"z2", *scored(FIELDS[::2])]
 COUNT = b"%d" % (SIZE // 2)
-FEW_COUNT = b"%d" % len(FEW)
+FEW_COUNT, MOST = b"%d" % len(FEW), b"%d" % (SIZE - 1)
 COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "SADD": ([], S),
     "SADD more": ([S], [b"SADD", b"s", *NEW[:4000]]),
@@ -187,6 +187,8 @@ COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "LPUSH more": ([L], [b"LPUSH", b"l", *NEW]),
     "LRANGE": ([L], [b"LRANGE", b"l", b"0", b"-1"]),
     "LPOP": ([L], [b"LPOP", b"l", FEW_COUNT]),
+    "LMPOP": ([L], [b"LMPOP", b"1", b"l", b"LEFT", b"COUNT", MOST]),
+    "BLMPOP": ([L], [b"BLMPOP", b"1", b"1", b"l", b"RIGHT", b"COUNT", MOST]),
     "LREM": ([L], [b"LREM", b"l", b"0", PART]),
     "LPOS": ([L], [b"LPOS", b"l", PART]),
     "LINSERT": ([L], [b"LINSERT", b"l", b"BEFORE", PART, b"x"]),
@@ -227,6 +229,37 @@ def test_no_turn_of_a_large_command_is_long(name: str) -> None:
     assert not isinstance(reply, Exception), reply
     assert max(turns.calls) <= CALLS_MAX, f"{sorted(turns.calls)[::-1][:4]} in {len(turns.calls)} turns"
     assert len(turns.calls) > 2, "there is work for several turns"
+
+
+def test_a_pop_from_several_lists_does_not_read_its_reply_again() -> None:
+    turns = Turns()
+    turns.ask(*L)
+    key, items = turns.ask(b"LMPOP", b"2", b"none", b"l", b"LEFT", b"COUNT", MOST)
+    assert (key, items) == (b"l", FIELDS[:-1])
+    assert turns.calls[-1] < SIZE, "the reply of LPOP is passed on as it is"
+    assert turns.ask(b"LMPOP", b"1", b"none", b"LEFT", b"COUNT", MOST) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (b"ZREMRANGEBYRANK", b"z", b"0", FEW_COUNT),
+        (b"ZREMRANGEBYSCORE", b"z", b"-inf", b"500000"),
+        (b"ZREMRANGEBYLEX", b"z", b"-", b"+"),
+        (b"ZPOPMAX", b"z", FEW_COUNT),
+    ],
+)
+def test_members_of_a_range_are_not_looked_up_before_they_go(monkeypatch: pytest.MonkeyPatch, words: Any) -> None:
+    """The order has told that they are there. To look up 50,000 of them took a second."""
+    turns = Turns()
+    turns.ask(*Z)
+    looked_up: list[bytes] = []
+    look_up = Draft.look_up
+    monkeypatch.setattr(Draft, "look_up", lambda draft, field: looked_up.append(field) or look_up(draft, field))
+    before = turns.ask(b"ZCARD", b"z")
+    gone = turns.ask(*words)
+    assert turns.ask(b"ZCARD", b"z") == before - (gone if isinstance(gone, int) else len(gone) // 2)
+    assert not looked_up
 
 
 def test_the_work_is_linear_in_the_arguments() -> None:
