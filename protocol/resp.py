@@ -193,6 +193,14 @@ def scalars_of(reply: bytes) -> Iterator[bytes]:
             yield text
 
 
+def bulks_of(array: bytes) -> list[bytes]:
+    """The items of an encoded array of bulk strings. Read in C: the elements of a pop may be very many."""
+    reader = hiredis.Reader()
+    reader.feed(array)
+    items: list[bytes] = reader.gets()
+    return items
+
+
 def items_of(array: bytes) -> list[bytes]:
     """The encoded items of an encoded array, in order."""
     place = array.index(b"\r\n") + 2

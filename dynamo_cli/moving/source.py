@@ -94,12 +94,19 @@ class Source:
         return {database: size for database, size in sorted(sizes.items()) if self._only in (None, database)}
 
     def pages(self, database: int, cursor: bytes = b"0") -> Iterator[tuple[bytes, list[bytes]]]:
-        """The keys from a cursor on: the cursor behind them, which is 0 at the end, and a page of them."""
+        """The keys from a cursor on: the cursor behind them, which is 0 at the end, and a page of them.
+
+        Each key comes once: SCAN of a Redis whose table grows or shrinks may answer it twice. So the keys are held, some
+        100 bytes for each.
+        """
         client = self.client(database)
+        seen: set[bytes] = set()
         while True:
             match client.call("SCAN", cursor, "COUNT", PAGE_KEYS):
                 case [bytes() as cursor, list() as keys]:
-                    yield cursor, keys
+                    unseen = [key for key in dict.fromkeys(keys) if key not in seen]
+                    seen.update(unseen)
+                    yield cursor, unseen
                 case _:
                     raise client.nonsense("SCAN", "not [cursor, [key, ...]]")
             if cursor == b"0":

@@ -86,6 +86,18 @@ def test_a_source_that_is_gone_at_the_end_makes_no_failure(
     _check(dyn(target, *_words(source, tmp_path)), tmp_path)
 
 
+def test_a_key_that_scan_answers_again_is_copied_and_counted_once(
+    dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path
+) -> None:
+    """A Redis whose table of keys grows or shrinks meanwhile does that, within a page and in a later one."""
+    pages: dict[bytes, Reply] = {b"0": [b"7", [b"k", b"k"]], b"7": [b"9", []], b"9": [b"0", [b"j", b"k"]]}
+    source.script |= {"PEXPIRETIME": -1, "TYPE": "string", "DUMP": _PAYLOAD, "SCAN": lambda words: pages[words[1]]}
+    done = dyn(target, *_words(source, tmp_path))
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["keys"] == 2
+    assert [call[1] for call in target.calls if call[0] == b"SET"] == [b"k", b"j"]
+
+
 def test_a_followed_source_that_is_gone_at_the_end_makes_no_failure(
     dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path
 ) -> None:

@@ -9,7 +9,8 @@ GET tells the hash. CONFIG REWRITE leaves both out.
 
 Each setting has its own name, also with `-` for `_`, and some have the name of Redis, too (`_REDIS_NAMES`). Some tools ask
 for further settings of Redis by themselves (redis-benchmark and many frameworks): those are answered with values that are
-true here.
+true here. CONFIG SET takes for one of these the value that it has, which changes nothing: so `CONFIG SET save ""`, which
+test suites and tools send first, is no error.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _REDIS_NAMES = {
     "slowlog-log-slower-than": "slowlog_slower_than_us",
     "slowlog-max-len": "slowlog_entries_max",
 }
-# Names of Redis that CONFIG GET answers and CONFIG SET refuses: what to do instead.
+# Names of Redis that CONFIG GET answers, and whose values CONFIG SET cannot change: what to do instead.
 _FIXED = {
     "appendfsync": "start the node with another fsync",
     "appendonly": "start the node with another engine",
@@ -126,11 +127,13 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
         raise CommandError(SYNTAX)
     changes: dict[str, object] = {}
     for name, value in zip(args[2::2], args[3::2], strict=True):
-        shown = show(name)
+        shown, text = show(name), value.decode("utf-8", "surrogateescape")
+        if _is_as_fixed(services, shown.lower(), text):
+            continue
         ours = _settable(shown.lower())
         if ours in changes:
             raise _failed(shown, "duplicate parameter")
-        changes[ours] = _parsed(ours, shown.lower(), value.decode("utf-8", "surrogateescape"))
+        changes[ours] = _parsed(ours, shown.lower(), text)
     of_cluster = {name: changes.pop(name) for name in _OF_CLUSTER if name in changes}
     if "notify_keyspace_events" in of_cluster:
         _check_publishing(services)
@@ -146,6 +149,12 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
         services.process.settings.sources[ours] = COMMAND_SOURCE
     change(services, changes)  # last: it cannot fail any more, and the document of users may have had no room
     return resp.OK
+
+
+def _is_as_fixed(services: Services, name: str, text: str) -> bool:
+    """Whether a name of Redis has this value, and can have no other."""
+    known = settings(services).get(name) if name in _FIXED else None
+    return known is not None and known.lower() == text.lower()
 
 
 def _settable(name: str) -> str:

@@ -78,7 +78,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "CONFIG SET takes the settings that a running node follows, which dyn.toml(5) lists, and of Redis' names "
         "protected-mode, timeout, slowlog-log-slower-than, slowlog-max-len, latency-monitor-threshold, "
         "notify-keyspace-events (one for all nodes) and requirepass (the user default on all nodes). The others are taken "
-        "when the node starts. CONFIG REWRITE changes only lines of settings that CONFIG SET has changed.",
+        "when the node starts: a name of Redis may be set to the value that it has (save to nothing). "
+        "CONFIG REWRITE changes only lines of settings that CONFIG SET has changed.",
     ),
     Deviation(
         ("client|tracking",),

@@ -74,10 +74,13 @@ def make(base: bytes, result: bytes) -> bytes | None:
     splices: list[Splice] = []
     _compare(splices, base, _CHECKSUM_BYTES, old.directory, result, _CHECKSUM_BYTES, new.directory)
     _compare(splices, base, old.directory, old.base, result, new.directory, new.base)
+    compared, changed_bytes = len(splices), 0
     for place, end, other, new_end in differing(old, new):
-        if len(splices) > _SPLICES_MAX:
-            return None
+        if len(splices) > _SPLICES_MAX or changed_bytes > len(result) // _SHARE:
+            return None  # very much has changed, and to compare the rest takes long
         _compare(splices, base, old.starts[place], old.starts[end], result, new.starts[other], new.starts[new_end])
+        changed_bytes += sum([len(data) for _, _, data in splices[compared:]])
+        compared = len(splices)
     size = sum([len(data) for _, _, data in splices]) + _SPLICE_BYTES * len(splices)
     if size > len(result) // _SHARE or len(splices) > _SPLICES_MAX:
         return None

@@ -170,7 +170,7 @@ class Blocked:
         if reply[:1] == b"-":
             self._failed(client, key, reply)
             return
-        coordinator, *popped = list(resp.scalars_of(reply))
+        coordinator, *popped = resp.bulks_of(reply)
         node = coordinator.decode()
         if not popped:
             if node:

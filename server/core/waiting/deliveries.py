@@ -57,6 +57,7 @@ _ROWS: Final = META + b"delivery"  # prefix of the stored deliveries, each under
 _PAGE: Final = 1000
 _CHECKSUM_BYTES: Final = 8
 _GRACE_MS: Final = 1000
+_pack_size = struct.Struct(">I").pack
 KNOWN_MAX: Final = 4096  # ids of elements that were put back here
 _OTHER_TYPE: Final = b"-WRONGTYPE"  # somebody has set the key to something else, and so overwritten the whole list
 
@@ -66,7 +67,7 @@ def _row_key(number: int) -> bytes:
 
 
 def _encoded(words: list[bytes]) -> bytes:
-    body = b"".join([struct.pack(">I", len(word)) + word for word in words])
+    body = b"".join([_pack_size(len(word)) + word for word in words])
     return xxh3_64_digest(body) + body
 
 
@@ -126,8 +127,9 @@ class Deliveries:
         words = [PUT_BACK, key, b"%b:%d" % (state.id.encode(), number), end, *values]
         escrow_nodes = [peer for peer in plan.live_peers if peer in state.queueing and peer in state.links]
         escrow_nodes += [node for _, node in plan.stand_ins if node in state.queueing and node in state.links]
+        message = encode_escrow(state.clock_reading(), number, words) if escrow_nodes else b""
         for peer in escrow_nodes:
-            state.send(peer, encode_escrow(state.clock_reading(), number, words))
+            state.send(peer, message)
         state.records.put_raw(_row_key(number), _encoded(words))
         due_ms = state.now_ms + state.config.request_timeout_ms + _GRACE_MS
         self._open[number] = Delivery(number, home, escrow_nodes, words, due_ms)

@@ -84,6 +84,32 @@ def test_what_config_get_shows_is_no_unknown_setting() -> None:
         assert error == "" or name not in _FIXED or error.endswith(_FIXED[name])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [b"save", b""],
+        [b"SAVE", b""],
+        [b"maxmemory", b"0", b"save", b"", b"maxmemory-policy", b"NoEviction"],
+        [b"databases", b"16", b"appendonly", b"no"],
+    ],
+)
+def test_a_fixed_setting_may_be_set_to_the_value_that_it_has(words: list[bytes]) -> None:
+    """Test suites of client libraries and tools turn snapshots off first."""
+    node = make_node()
+    client = Client(node)
+    before = client.ask("CONFIG GET *")
+    assert client.raw_words([b"CONFIG", b"SET", *words, b"hint_after_ms", b"9"]) == b"+OK\r\n"
+    after = client.ask("CONFIG GET *")
+    known = list(zip(before[::2], before[1::2], strict=True))
+    changed = [pair for pair in zip(after[::2], after[1::2], strict=True) if pair not in known]
+    assert changed == [("hint_after_ms", "9")]
+
+
+@pytest.mark.parametrize("line", ["save 900", "maxmemory 1mb", "maxmemory 0\0", "databases 17", "dir /"])
+def test_another_value_of_a_fixed_setting_is_refused(line: str) -> None:
+    assert "can't set immutable config" in Client(make_node()).error(f"CONFIG SET {line}")
+
+
 def test_rewrite_gives_the_file_what_has_changed_here_and_nothing_of_the_cluster() -> None:
     node = make_node()
     client, written = Client(node), []

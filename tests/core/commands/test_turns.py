@@ -119,7 +119,7 @@ LISTPACK = seal(b"\x14\x80%b%b" % (struct.pack(">I", len(listpack.pack(FIELDS)))
 COMPRESSED = seal(b"\x00\xc3" + struct.pack(">BIBI", 0x80, 5 * 60_000, 0x80, 5 * 60_000) + b"\x01ab\x20\x01" * 60_000)
 S2, Z2 = [b"SADD", b"s2", *FIELDS[::2], *NEW[::2]], [b"ZADD", b"z2", *scored(FIELDS[::2])]
 COUNT = b"%d" % (SIZE // 2)
-FEW_COUNT = b"%d" % len(FEW)
+FEW_COUNT, MOST = b"%d" % len(FEW), b"%d" % (SIZE - 1)
 COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "SADD": ([], S),
     "SADD more": ([S], [b"SADD", b"s", *NEW[:4000]]),
@@ -187,6 +187,8 @@ COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "LPUSH more": ([L], [b"LPUSH", b"l", *NEW]),
     "LRANGE": ([L], [b"LRANGE", b"l", b"0", b"-1"]),
     "LPOP": ([L], [b"LPOP", b"l", FEW_COUNT]),
+    "LMPOP": ([L], [b"LMPOP", b"1", b"l", b"LEFT", b"COUNT", MOST]),
+    "BLMPOP": ([L], [b"BLMPOP", b"1", b"1", b"l", b"RIGHT", b"COUNT", MOST]),
     "LREM": ([L], [b"LREM", b"l", b"0", PART]),
     "LPOS": ([L], [b"LPOS", b"l", PART]),
     "LINSERT": ([L], [b"LINSERT", b"l", b"BEFORE", PART, b"x"]),

@@ -120,7 +120,7 @@ def _values(values: Values, resp3: bool) -> bytes:
 
 def _pairs(values: Values, resp3: bool) -> bytes:
     pairs = zip(values[::2], values[1::2], strict=True)
-    return resp.array([resp.array([bulk(member), resp.double(unpack_score(score), resp3)]) for member, score in pairs])
+    return resp.array([b"*2\r\n" + bulk(member) + resp.double(unpack_score(score), resp3) for member, score in pairs])
 
 
 def _blmove(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:

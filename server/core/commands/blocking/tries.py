@@ -199,12 +199,14 @@ class _Popping(Sink):
         self._attempt = attempt
         self._operation = operation
         self._values: list[bytes] = []
+        self._encoded_values = b""
         self._delivery = 0
         self._reply: Reply = b""
 
     def popped(self, draft: Draft, count: int) -> Slices[Reply]:
         """Pops from a draft."""
         self._values = yield from self._operation.pop(draft, self._attempt.key, count, self._services.state)
+        self._encoded_values = yield from joined_reply(b"", bulk, self._values)
         return b""
 
     def write(self, number: int, draft: Draft) -> None:
@@ -224,8 +226,8 @@ class _Popping(Sink):
         services, attempt, deliveries = self._services, self._attempt, self._services.waiting.deliveries
         plan = services.route(attempt.key, True).plan
         self._delivery = deliveries.open(attempt.home, plan, attempt.key, self._operation.end, self._values)
-        words = [services.state.id.encode(), b"%d" % self._delivery, *self._values]
-        self._reply = resp.array([bulk(word) for word in words])
+        first = bulk(services.state.id.encode()) + bulk(b"%d" % self._delivery)
+        self._reply = b"*%d\r\n%b%b" % (2 + len(self._values), first, self._encoded_values)
         services.waiting.rows.forget(attempt.home, attempt.number)
         return self._reply
 

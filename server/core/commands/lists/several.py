@@ -33,6 +33,8 @@ from server.core.records.slicing import run_through
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
+_NOTHING = (b"*-", b"*0", b"_\r")  # how the reply of a pop with a count begins that has found no item
+
 
 def lmove(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """LMOVE source destination LEFT|RIGHT LEFT|RIGHT: the item that was moved, or null if there is none."""
@@ -132,9 +134,8 @@ def lmpop(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     def steps() -> Steps:
         for key in keys:
             reply = yield run_command(services, [command, key, count])
-            values = list(resp.scalars_of(reply))
-            if values:
-                return resp.array([bulk(client_key(key)), resp.array([bulk(value) for value in values])])
+            if reply[:2] not in _NOTHING:
+                return resp.array([bulk(client_key(key)), reply])
         return resp.null_array(sink.resp3)
 
     services.run_steps(steps(), sink, number)

@@ -157,7 +157,8 @@ def removal(kind: int) -> Edit:
 
 
 def _remove(draft: Draft, pairs: list[Pair]) -> Slices[list[Pair]]:
-    yield from each_of(lambda pair: draft.remove(pair[1]), pairs, SLICE_CHANGES)
+    """Removes members of the order, which has live ones only: none is looked up."""
+    yield from each_of(lambda pair: draft.drop(pair[1]), pairs)
     return pairs
 
 
