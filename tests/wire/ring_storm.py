@@ -157,8 +157,7 @@ class RingStorm:
         with self._operator().client() as client:
             self.told.append(" ".join((words[0].lower(), self.members[-1].name if words[0] == "JOIN" else words[1])))
             client.execute_command("DYN.CLUSTER", *words)
-            epoch = _plan_epoch(client)
-            client.execute_command("DYN.CLUSTER", "COMMIT", epoch)
+            _ask_until_told(client, "COMMIT", str(_plan_epoch(client)))
 
 
 def _identity(node: WireNode) -> str:
@@ -167,10 +166,16 @@ def _identity(node: WireNode) -> str:
 
 
 def _plan_epoch(client: Any) -> int:
-    """The epoch to commit. Who asks while the layout changes is told to ask again."""
+    """The epoch to commit."""
+    return int(json.loads(_ask_until_told(client, "PLAN"))["epoch"])
+
+
+def _ask_until_told(client: Any, *words: str) -> bytes:
+    """The answer to a command. Who asks while the layout changes, or before all have adopted it, is told to ask again."""
     while True:
         try:
-            return int(json.loads(client.execute_command("DYN.CLUSTER", "PLAN"))["epoch"])
+            answer: bytes = client.execute_command("DYN.CLUSTER", *words)
+            return answer
         except redis.ResponseError as error:
-            if "ask again" not in str(error):
+            if "ask again" not in str(error) and "commit again" not in str(error):
                 raise
