@@ -30,6 +30,7 @@ from server.core.operators.remarks import (
 )
 from server.core.operators.troubles import (
     NO_TROUBLES,
+    RUNNING,
     advice_if_gone,
     advice_on,
     copies,
@@ -235,7 +236,11 @@ def judge(
         for member, (_, why) in zip(missing, reasons, strict=True)
     )
     advice = advice_on([reason for reason, _ in reasons]) + advice_if_gone(
-        [member.name for member in missing if states[member.id] == "down"]
+        [
+            member.name
+            for member, (reason, _) in zip(missing, reasons, strict=True)
+            if states[member.id] == "down" and reason not in RUNNING
+        ]
     )
     if short:
         return "unavailable", (
