@@ -129,7 +129,13 @@ class RingStorm:
             self.members.append(new)
             self._make("REPLACE", victim.name, _identity(new))
         else:
-            self._make("WEIGHT", victim.name, str(self._random.randint(1, 3)))
+            self._make("WEIGHT", victim.name, str(self._another_weight(victim.name)))
+
+    def _another_weight(self, name: str) -> int:
+        """A weight that the node does not have: the same one would be refused."""
+        nodes = self._operator().document("DYN.RING", "SHOW")["nodes"]
+        present = [node["weight"] for node in nodes if node["name"] == name]
+        return self._random.choice([weight for weight in (1, 2, 3) if weight not in present])
 
     def _remove(self) -> None:
         """A node dies for good, at a time when all that it has is with others, too."""
