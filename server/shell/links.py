@@ -147,7 +147,7 @@ class Link(asyncio.Protocol):
     def _log_refusal(self, text: str) -> None:
         if text != self._logged_refusal:
             self._logged_refusal = text
-            log.error("node %s at %s %s", self.peer, self.address, text)
+            log.error("node %s at %s %s", self._context.node.state.layout_name(self.peer), self.address, text)
 
     def _fail(self, trouble: str, text: str) -> None:
         self._failed = True

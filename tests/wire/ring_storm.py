@@ -129,7 +129,13 @@ class RingStorm:
             self.members.append(new)
             self._make("REPLACE", victim.name, _identity(new))
         else:
-            self._make("WEIGHT", victim.name, str(self._random.randint(1, 3)))
+            self._make("WEIGHT", victim.name, str(self._another_weight(victim.name)))
+
+    def _another_weight(self, name: str) -> int:
+        """A weight that the node does not have: the same one would be refused."""
+        nodes = self._operator().document("DYN.RING", "SHOW")["nodes"]
+        present = [node["weight"] for node in nodes if node["name"] == name]
+        return self._random.choice([weight for weight in (1, 2, 3) if weight not in present])
 
     def _remove(self) -> None:
         """A node dies for good, at a time when all that it has is with others, too."""
@@ -157,8 +163,7 @@ class RingStorm:
         with self._operator().client() as client:
             self.told.append(" ".join((words[0].lower(), self.members[-1].name if words[0] == "JOIN" else words[1])))
             client.execute_command("DYN.CLUSTER", *words)
-            epoch = _plan_epoch(client)
-            client.execute_command("DYN.CLUSTER", "COMMIT", epoch)
+            _ask_until_told(client, "COMMIT", str(_plan_epoch(client)))
 
 
 def _identity(node: WireNode) -> str:
@@ -167,10 +172,16 @@ def _identity(node: WireNode) -> str:
 
 
 def _plan_epoch(client: Any) -> int:
-    """The epoch to commit. Who asks while the layout changes is told to ask again."""
+    """The epoch to commit."""
+    return int(json.loads(_ask_until_told(client, "PLAN"))["epoch"])
+
+
+def _ask_until_told(client: Any, *words: str) -> bytes:
+    """The answer to a command. Who asks while the layout changes, or before all have adopted it, is told to ask again."""
     while True:
         try:
-            return int(json.loads(client.execute_command("DYN.CLUSTER", "PLAN"))["epoch"])
+            answer: bytes = client.execute_command("DYN.CLUSTER", *words)
+            return answer
         except redis.ResponseError as error:
-            if "ask again" not in str(error):
+            if "ask again" not in str(error) and "commit again" not in str(error):
                 raise

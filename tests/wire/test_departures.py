@@ -105,7 +105,9 @@ def test_a_cluster_shrinks_to_one_node_and_grows_again(make_cluster: Callable[..
     n1, n2, n3 = cluster.nodes
     write(cluster.nodes, VALUES)
     plan = change([n1], ("leave", "n3"))
-    assert plan["copies"] == "2 of each key then, 3 now: fewer than N=3 nodes would be left"
+    assert plan["copies"].startswith(
+        "2 of each key then, 3 now: fewer than N=3 nodes would be left; the owners that stay"
+    )
     wait_settled([n1, n2], plan["epoch"])
     plan = change([n2], ("leave", "n1"))
     wait_settled([n2], plan["epoch"])

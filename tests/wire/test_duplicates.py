@@ -66,7 +66,11 @@ def test_a_copy_beside_the_original_is_refused(make_cluster: Callable[..., WireC
         wait_for(lambda: entry_of(n1, "n2")["state"] == "up", "the original is up")
         assert entry_of(n1, "n2")["address"] == n2.address
         wait_for(lambda: copy.document("DYN.CLUSTER", "STATUS")["verdict"] == "unavailable", "it knows that it is none")
+        summary = copy.document("DYN.CLUSTER", "STATUS")["summary"]
+        assert "the other nodes refuse this process: COPY node n2" in summary
+        assert "gone for good" not in summary, "n1 and n3 run: nobody should remove them"
         wait_for(lambda: "the cluster refuses it: COPY node n2" in _refusal(copy), "it serves nobody")
+        assert f"node n1 at {n1.address} refuses us: -COPY" in copy.log
         n2.kill()
         n2.start()
         wait_for(

@@ -296,7 +296,8 @@ def _write_quorums(layout: Layout) -> tuple[int, ...]:
     """W of the two sets of owners of a partition that moves, if one of each is not enough or not what a client's W says.
 
     While N changes each set has its own. With W = 1 and R = N, an owner that reads do not ask yet is not enough: they would
-    miss the write.
+    miss the write. With N = 1 it is: while the only reader is down, the other set takes writes alone. The price is that a
+    read during the move may miss a write, until both have it.
     """
     if layout.changes_n:
         return layout.effective_w, layout.others_w

@@ -208,7 +208,7 @@ def _reply(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
 _PLAIN = "noscript loading stale"
 _ADMIN = "admin noscript loading stale"
 
-CLIENT = container(
+CLIENT: CommandSpec = container(
     "client",
     "What the server knows of its connections.",
     "connection",

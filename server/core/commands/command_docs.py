@@ -315,7 +315,7 @@ _SUBCOMMANDS = (
     ),
 )
 
-COMMAND = CommandSpec(
+COMMAND: CommandSpec = CommandSpec(
     "command",
     -1,
     IMMEDIATE,

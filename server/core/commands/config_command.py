@@ -255,7 +255,7 @@ def _resetstat(services: Services, sink: Sink, number: int, args: list[bytes]) -
 
 _FLAGS = "admin noscript loading stale"
 
-CONFIG = container(
+CONFIG: CommandSpec = container(
     "config",
     "The settings of this node.",
     "server",

@@ -86,7 +86,7 @@ def _debug(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
     return handler(services, sink, number, args)
 
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "debug",
         -2,

@@ -260,7 +260,7 @@ def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
     return resp.verbatim("\r\n".join(sections), sink.resp3)
 
 
-INFO = CommandSpec(
+INFO: CommandSpec = CommandSpec(
     "info",
     -1,
     IMMEDIATE,

@@ -122,7 +122,7 @@ def _spec(
     )  # fmt: skip
 
 
-LATENCY = container(
+LATENCY: CommandSpec = container(
     "latency",
     "How long the commands of this node's clients take, and when something took long.",
     "server",

@@ -16,7 +16,7 @@ def _monitor(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
     return resp.OK
 
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "monitor",
         1,

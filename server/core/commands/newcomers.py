@@ -114,7 +114,9 @@ class Newcomer:
         state.readers.announced(self.id, (ENTRIES,) if self.reads_types else ())
         state.with_databases.announced(self.id, (DATABASES,) if self.has_databases else ())
         changes_n = layout.changes_n or any(change.kind == REPLICA_COUNT for change in services.staging.changes())
-        lacks_numbers = (layout.written_w and not self.has_quorums) or (changes_n and not self.has_replica_counts)
+        may_change_n = changes_n or _all_know(state, layout, REPLICA_COUNTS)
+        may_change_quorums = bool(layout.written_w) or _all_know(state, layout, QUORUMS)
+        lacks_numbers = (may_change_quorums and not self.has_quorums) or (may_change_n and not self.has_replica_counts)
         if lacks_numbers or is_too_old(state, self.id, layout):
             raise CommandError(of_earlier_version(f"{self.name} ({self.address})"))
 
@@ -152,9 +154,15 @@ class Newcomer:
 def of_earlier_version(name: str) -> str:
     """The error for a node that could not read what all members may write."""
     return (
-        f"ERR node {name} runs a version that does not read Redis' types, databases or changes of R and W, and all "
+        f"ERR node {name} runs a version that does not read Redis' types, databases or changes of N, R and W, and all "
         "members may write them: start it with the members' version, then stage it again"
     )
+
+
+def _all_know(state: State, layout: Layout, capability: bytes) -> bool:
+    """Whether all members have this capability. Then an operator may stage such a change behind the join at any time."""
+    able = state.capable[capability]
+    return all(member.id == state.id or member.id in able for member in layout.members)
 
 
 def is_too_old(state: State, node: str, layout: Layout) -> bool:

@@ -126,7 +126,7 @@ def help_lines(*lines: str) -> Any:
     return handle
 
 
-CLUSTER_SUBCOMMANDS = (  # and those of membership_command.py
+CLUSTER_SUBCOMMANDS: tuple[CommandSpec, ...] = (  # and those of membership_command.py
     CommandSpec("dyn.cluster|status", 2, IMMEDIATE, _status, "How the cluster is.", "dyn", "readonly"),
     CommandSpec("dyn.cluster|myself", 2, IMMEDIATE, _myself, "Who this node is.", "dyn", "readonly"),
     CommandSpec(

@@ -62,7 +62,7 @@ def _unpause(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
 
 _FLAGS: Final = "admin noscript loading stale"
-SUBCOMMANDS = (
+SUBCOMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "client|pause",
         -3,

@@ -50,23 +50,25 @@ def check_capabilities(services: Services, layout: Layout, kinds: Sequence[str])
 def check_members(services: Services, layout: Layout, changes: Sequence[Change]) -> Generator[Step, Answers, None]:
     """Raises CommandError unless every member that has to uses the present layout, and no older one.
 
-    changes                       in the HANDOVER of another N    the members that have to
-    N, R or W among them          -                               all
-    others                        yes                             all but those that are removed
-    others                        no                              none
+    changes                       phase                       the members that have to
+    N, R or W among them          any                         all
+    others                        HANDOVER while N changes    all but those that are removed
+    others                        HANDOVER                    all but those that are removed or down
+    others                        another                     none
     """
     kinds = [change.kind for change in changes]
     changes_numbers = any(kind in NUMBERS for kind in kinds)
     if changes_numbers:
         check_capabilities(services, layout, kinds)
-    elif not layout.changes_n or layout.phase != HANDOVER:
+    elif layout.phase != HANDOVER:
         return
     gone = [] if changes_numbers else [change.node for change in changes if change.kind == REMOVE or change.gone]
-    members = [member.id for member in layout.members if member.id not in gone]
+    asked = [member.id for member in layout.members] if changes_numbers else services.membership.expected()
+    members = [member for member in asked if member not in gone]
     answers = yield services.questions.ask(members, ADOPTED, services.membership.view(), patience_ms=REPORT_PATIENCE_MS)
     late = [member.name for member in by_name(layout) if member.id in members and not answers.get(member.id)]
     if late:
-        when = "N, R and W change only" if changes_numbers else "while N changes, a commit is taken only"
+        when = "N, R and W change only" if changes_numbers else "at the end of a change, the next commit is taken only"
         raise CommandError(
             f"ERR {when} when every node has adopted the layout of epoch {layout.epoch}, and "
             f"{', '.join(late)} did not say so: commit again in a second if it is up; else bring it back, or take it out "

@@ -47,7 +47,7 @@ def _readdress(services: Services, sink: Sink, number: int, args: list[bytes]) -
     services.run_steps(steps(), sink, number)
 
 
-READDRESS = CommandSpec(
+READDRESS: CommandSpec = CommandSpec(
     "dyn.cluster|readdress", -3, ALONE, _readdress, "Asks at addresses which members are there now: the layout gets the "
     "address that each tells of itself.", "dyn", "write", arguments="address [address ...]",
 )  # fmt: skip

@@ -19,7 +19,7 @@ def _modules(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
     return resp.array([])
 
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "role",
         1,

@@ -60,7 +60,7 @@ def _spec(
     )  # fmt: skip
 
 
-SLOWLOG = container(
+SLOWLOG: CommandSpec = container(
     "slowlog",
     "The last commands of this node's clients that took long.",
     "server",

@@ -120,7 +120,7 @@ _ALL: tuple[CommandSpec, ...] = (
     *debug_command.COMMANDS,
     *server_roles.COMMANDS,
 )
-COMMANDS = tuple([with_audit(spec) for spec in _ALL])
+COMMANDS: tuple[CommandSpec, ...] = tuple([with_audit(spec) for spec in _ALL])
 
 enter_commands(
     COMMANDS,

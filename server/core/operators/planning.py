@@ -174,7 +174,10 @@ def _copies(present: Layout, following: Layout) -> Document:
     if following.effective_n >= present.effective_n or following.n != present.n:
         return {}
     then, now = following.effective_n, present.effective_n
-    return {"copies": f"{then} of each key then, {now} now: fewer than N={present.n} nodes would be left"}
+    text = f"{then} of each key then, {now} now: fewer than N={present.n} nodes would be left"
+    if following.changes_n:
+        text += "; the owners that stay compare their partitions first, and all nodes must be up until it is done"
+    return {"copies": text}
 
 
 def _now(present: Layout) -> Document:

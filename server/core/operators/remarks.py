@@ -85,7 +85,12 @@ def full(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
     ):
         names = [member.name for member in by_name(layout) if _room(reports.get(member.id, {})) == room]
         if names:
-            remarks.append(f"{', '.join(names)}: no room on the disk, {refused}; free some space (disk_free_bytes_min)")
+            name = names[0] if len(names) == 1 else "NAME"
+            remarks.append(
+                f"{', '.join(names)}: no room on the disk, {refused}; free some space (disk_free_bytes_min), then "
+                "it goes on by itself. If the disk is too small: `dyn cluster join HOST:PORT` shares the data with a new "
+                f"node, `dyn cluster replace {name} HOST:PORT` moves it to a fresh one"
+            )
     return remarks
 
 

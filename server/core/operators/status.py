@@ -30,6 +30,7 @@ from server.core.operators.remarks import (
 )
 from server.core.operators.troubles import (
     NO_TROUBLES,
+    RUNNING,
     advice_if_gone,
     advice_on,
     copies,
@@ -235,7 +236,11 @@ def judge(
         for member, (_, why) in zip(missing, reasons, strict=True)
     )
     advice = advice_on([reason for reason, _ in reasons]) + advice_if_gone(
-        [member.name for member in missing if states[member.id] == "down"]
+        [
+            member.name
+            for member, (reason, _) in zip(missing, reasons, strict=True)
+            if states[member.id] == "down" and reason not in RUNNING
+        ]
     )
     if short:
         return "unavailable", (
@@ -301,9 +306,14 @@ def change_of(layout: Layout, reports: Mapping[str, Document], states: Mapping[s
         "keys_done": keys_done,
         "eta_s": 0 if layout.phase == HANDOVER else longest(etas),
     }
-    if layout.changes_n:
+    if _numbers_change(layout):
         document["numbers"] = {"n": layout.n, "r": layout.r, "w": layout.w}
     return document | ({"waits_for": waiting} if waiting else {}) | ({"paused": paused} if paused else {})
+
+
+def _numbers_change(layout: Layout) -> bool:
+    """Whether another N, R or W is under way, and not only fewer owners than N."""
+    return layout.changes_n and layout.former_numbers[:3] != (layout.n, layout.r, layout.w)
 
 
 def _is_paused(report: Mapping[str, Any]) -> bool:
@@ -346,7 +356,7 @@ def news(
         keys = f" and {100 * change['keys_done'] // change['keys']}% of the keys" if change["keys"] else ""
         said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
         eta_s = change["eta_s"]
-        if layout.changes_n:
+        if _numbers_change(layout):
             said = f"N becomes {layout.n} with R={layout.r} and W={layout.w}, {said}"
         remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
         if change.get("paused"):

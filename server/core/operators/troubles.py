@@ -42,6 +42,7 @@ def utc(time_ms: int) -> str:
 
 _START = "start it again with `dyn node start --dir DIR` on its machine, or `dyn up --dir DIR` here"
 _MOVED = "if it runs at another address, `dyn cluster readdress HOST:PORT` tells the cluster"
+RUNNING = (REFUSED, UNPROVEN)  # why a member is down for this node alone: that member runs, and said so
 _ADVICE = {
     STOPPED: f"{_START}; {_MOVED}",
     UNREACHABLE: f"look at its machine and at the network to it; {_MOVED}",

@@ -38,7 +38,8 @@ class LayoutFields:
     log             the latest changes, the oldest first
     merged_epoch    the last epoch that was made by merging two layouts; 0 if there was none
     written_w       while stored writes may have fewer copies than w, the W that they were acknowledged with; else 0
-    former_numbers  while N changes, the n, r, w and written_w of the former owners (replica_change.py); else ()
+    former_numbers  while N changes, or fewer than N nodes are to be left, the n, r, w and written_w of the former owners
+                    (replica_change.py); else ()
     """
 
     cluster: str
@@ -75,12 +76,12 @@ class LayoutFields:
 
     @property
     def changes_n(self) -> bool:
-        """Whether another N is under way."""
+        """Whether another N is under way, or fewer owners a partition than N."""
         return self.phase != SETTLED and self.former_numbers != ()
 
     @property
     def fetches_for_n(self) -> bool:
-        """Whether another N is under way, and reads still go to the former owners."""
+        """The same, while reads still go to the former owners."""
         return self.phase == TRANSFER and self.former_numbers != ()
 
     @property

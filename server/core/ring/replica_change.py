@@ -32,6 +32,11 @@ an earlier layout. One that is gone for good is taken out of the cluster (`dyn c
 In HANDOVER it is refused until all members that stay have adopted HANDOVER (commands/quorum_command.py). Else nodes that
 still read from the former owners would miss what the new ones take.
 
+If nodes leave until fewer than N are left, a partition gets fewer owners, too, and R and W are cut to their number. A
+write may have all its copies on the owners that go, and reads by the smaller R would not ask these any more. So such a
+commit is a change in the same phases, from N, R and W to the same N, R and W, each cut to the number of owners. If members
+are only removed, nobody who is left has to fetch: reads by R of those that are left find what these hold.
+
 Two sides of a network partition may each change N. What was committed together with an N is one change and holds as a whole
 or not at all. The larger N rules, because copies that a side did not want cost space, and copies that it lacks cost data.
 """
@@ -47,6 +52,11 @@ from server.core.ring.layout_fields import LayoutFields
 def changes_n(present: LayoutFields, n: int) -> bool:
     """Whether a commit with this N is a change of N: it is another one than now, or the present change of N goes on."""
     return n != present.n or present.fetches_for_n
+
+
+def are_fewer(owners: Sequence[Sequence[str]], holding: Sequence[Sequence[str]]) -> bool:
+    """Whether some partition gets fewer owners than it has now. `holding`: its present readers that are still members."""
+    return any(len(row) < len(former) for row, former in zip(owners, holding, strict=True))
 
 
 def fault_of(present: LayoutFields, n: int, r: int, w: int, staying: int) -> str:

@@ -65,13 +65,14 @@ def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]
     draft = drafted(present, changes)
     members = draft.sorted_members()
     leaving = tuple(sorted(draft.leaving))
-    changes_n = replica_change.changes_n(present, draft.n)
     try:
         owners = yield from following_owners(present, draft.staying(), draft.replaced, draft.n)
     except ValueError as error:
         raise ChangeError(str(error)) from error
     yield present.partitions
-    former = _former(present, owners, draft.members, changes_n)
+    holding = _holding(present, draft.members)
+    changes_n = replica_change.changes_n(present, draft.n) or replica_change.are_fewer(owners, holding)
+    former = _former(holding, owners, changes_n)
     yield REPLACE_UNITS * present.partitions
     log = (*present.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
     try:
@@ -211,22 +212,25 @@ class Draft:
             self.leaving[old.id] = None
 
 
-def _former(
-    present: Layout, owners: Owners, members: dict[str, Member], changes_n: bool
-) -> tuple[tuple[int, tuple[str, ...]], ...]:
-    """Returns the former owners of each partition whose owners change: those of its readers that are still members.
+def _holding(present: Layout, members: dict[str, Member]) -> Owners:
+    """Returns those readers of each partition that are still members: they hold all of it."""
+    return tuple(
+        [tuple([node for node in present.readers(each) if node in members]) for each in range(present.partitions)]
+    )
+
+
+def _former(holding: Owners, owners: Owners, changes_n: bool) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """Returns the former owners of each partition whose owners change.
 
     If N changes, that is each partition, because the numbers change with it.
 
     If no reader is left, the partition has no former owners, and its new owners begin without data.
     """
     rows = []
-    for partition, row in enumerate(owners):
-        readers = present.readers(partition)
-        holding = tuple(node for node in readers if node in members)
-        moves = any(node not in row for node in holding) or any(node not in holding for node in row)
-        if holding and (moves or changes_n):
-            rows.append((partition, holding))
+    for partition, (former, row) in enumerate(zip(holding, owners, strict=True)):
+        moves = any(node not in row for node in former) or any(node not in former for node in row)
+        if former and (moves or changes_n):
+            rows.append((partition, former))
     return tuple(rows)
 
 

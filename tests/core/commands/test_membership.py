@@ -19,7 +19,7 @@ from tests.core.commands.talking import Client, finish_turn, make_node, member, 
 def myself(number: int, **fields: Any) -> str:
     """What the fresh node n<number> answers to MYSELF."""
     told = {"zone": "b", "weight": 1, "epoch": 0, "cluster": "", "keys": 0, "mood": "new"}
-    told |= {"capabilities": ["orderly", "entries", "databases"]}
+    told |= {"capabilities": ["orderly", "entries", "databases", "quorums", "replicas"]}
     told |= {name: getattr(member(number), name) for name in ("id", "name", "address")}
     return json.dumps(told | fields, separators=(",", ":"))
 

@@ -185,7 +185,10 @@ def test_a_plan_tells_of_fewer_copies() -> None:
     four_to_three = plan(present, [Change("x", LEAVE, "m0")], even(present), CONFIG)
     assert "copies" not in four_to_three
     three_to_two = plan(make_layout(3), [Change("x", LEAVE, "m0")], even(present), CONFIG)
-    assert three_to_two["copies"] == "2 of each key then, 3 now: fewer than N=3 nodes would be left"
+    assert three_to_two["copies"] == (
+        "2 of each key then, 3 now: fewer than N=3 nodes would be left; the owners that stay compare their partitions "
+        "first, and all nodes must be up until it is done"
+    )
 
 
 def numbers(n: int, r: int, w: int) -> list[Change]:

@@ -150,7 +150,9 @@ def test_a_change_says_for_whom_it_waits() -> None:
 
 def test_a_full_disk_is_told_of() -> None:
     assert full(first_layout(), {"m0": {"disk_full": False}}) == []
-    assert full(first_layout(), {"m0": {"disk_full": True}})[0].startswith("n0: no room on the disk")
+    (remark,) = full(first_layout(), {"m0": {"disk_full": True}})
+    assert remark.startswith("n0: no room on the disk, writes are refused there; free some space")
+    assert "dyn cluster replace n0 HOST:PORT" in remark, "for a disk that is too small for good"
 
 
 def test_a_node_that_is_being_filled_is_told_of() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.core.membership.addresses import ELSEWHERE, REFUSED, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
+from server.core.membership.addresses import ELSEWHERE, REFUSED, SILENT, STOPPED, UNPROVEN, UNREACHABLE, UNRESOLVED
 from server.core.operators.status import judge
 from server.core.operators.troubles import advice_on, copies_of
 from tests.core.commands.talking import Client, make_node, member
@@ -32,6 +32,14 @@ def test_the_summary_says_why_a_member_is_not_up() -> None:
         "n1 (127.0.0.1:7001) is down (connection refused), n2 (127.0.0.1:7002) is down (its address does not answer): "
     )
     assert summary.count("dyn cluster readdress") == 1
+
+
+def test_nobody_is_told_to_remove_a_member_that_runs_and_refuses_this_process() -> None:
+    layout = first_layout()
+    troubles = {"m1": (REFUSED, "it refuses this node: COPY"), "m2": (STOPPED, "connection refused")}
+    assert "dyn cluster remove n2" in judge(layout, up(layout, m1="down", m2="down"), troubles)[1]
+    troubles["m2"] = (UNPROVEN, "it does not prove the secret")
+    assert "gone for good" not in judge(layout, up(layout, m1="down", m2="down"), troubles)[1]
 
 
 def test_the_status_has_the_reason_of_each_node_that_is_not_up() -> None:

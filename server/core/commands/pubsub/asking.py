@@ -103,7 +103,7 @@ def _sub(
     )  # fmt: skip
 
 
-PUBSUB = container(
+PUBSUB: CommandSpec = container(
     "pubsub",
     "What the clients of all nodes have subscribed to.",
     "pubsub",

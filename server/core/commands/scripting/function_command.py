@@ -224,7 +224,7 @@ def _kill(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 
 _WRITES: Final = "write noscript"
-FUNCTION = container(
+FUNCTION: CommandSpec = container(
     "function",
     "A container for commands about functions.",
     "scripting",

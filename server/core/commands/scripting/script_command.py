@@ -97,7 +97,7 @@ def flush_here(services: Services) -> bool:
     return True
 
 
-SCRIPT = container(
+SCRIPT: CommandSpec = container(
     "script",
     "A container for commands about Lua scripts.",
     "scripting",
