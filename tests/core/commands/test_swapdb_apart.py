@@ -10,8 +10,12 @@ import pytest
 from protocol.bounds import COUNTER_MAX
 from protocol.databases import DATABASES, UNSWAPPED
 from protocol.peer_versions import CAPABILITIES, SPACES
+from server.core.base.errors import CommandError
 from server.core.base.room import FOR_NOTHING, FOR_WRITES
+from server.core.scripts.libraries import LibraryEntry
 from server.core.shared.numberings import NumberingEntry, Numberings
+from server.core.users.document import UserEntry
+from server.core.users.rules import User
 from tests.core.commands.swapping import NODES, NOTHING, PAIRS, Swapping, document, filled, swapped
 from tests.core.commands.talking import Client, finish_turn, make_node, member
 
@@ -222,6 +226,21 @@ def test_beyond_the_highest_version_nothing_is_swapped() -> None:
     assert error.startswith("ERR node n1 cannot change the numberings: the version of what is there is the highest ")
     assert cluster.spaces() == [swapped((2, 3))] * NODES
     cluster.run(2000)  # what a node sends, others read
+
+
+def test_beyond_the_highest_version_users_and_libraries_are_not_changed_either() -> None:
+    """Other nodes would refuse the document, and close the link to whoever sends it."""
+    node = make_node()
+    users, functions = node.services.users.sharing, node.services.functions.sharing
+    users.adopt(users.document.with_entry(b"ann", UserEntry(COUNTER_MAX, member(2).id, 1, User())))
+    functions.adopt(functions.document.with_entry(b"lib", LibraryEntry(COUNTER_MAX, member(2).id, None)))
+    client, before = Client(node), users.document
+    for line in ("ACL SETUSER ann on", "ACL DELUSER ann"):
+        assert client.error(line).startswith("ERR node n1 cannot change the users: the version of what is there is ")
+    assert client.ask("ACL SETUSER bob on") == "OK" and client.error("ACL DELUSER bob ann").startswith("ERR node n1 ")
+    assert users.document.names() == [*before.names(), b"bob"], "nothing of a deletion that fails is kept"
+    with pytest.raises(CommandError, match="cannot change the libraries"):
+        functions.next_counter(functions.document.entries[b"lib"])
 
 
 @pytest.mark.parametrize(
