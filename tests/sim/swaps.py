@@ -26,7 +26,8 @@ from tests.sim.world import World
 
 DATABASES = 4
 MARKS = (b"mark", b"twin")
-APART = frozenset(("cut", "isolate", "divide", "very slow path", "freeze", "fill disk"))  # both sides may be told OK
+# In these both sides may be told OK, or the node that ends has been alone with what it has ordered.
+APART = frozenset(("cut", "isolate", "partition", "very slow path", "freeze", "full disk", "outage", "lone restart"))
 
 
 class Swapper(Talker):

@@ -16,14 +16,15 @@ from typing import Any, Final
 from protocol import resp
 from protocol.databases import DATABASES
 from server.core.base.errors import CommandError
-from server.core.base.sinks import Sink
+from server.core.base.sinks import Session, Sink
 from server.core.base.state import State
 from server.core.commands.arguments import integer
 from server.core.commands.operator import layout_of
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import PeerState
-from server.core.messages.numberings import NUMBERED, SWAP, SWAP_ID_DIGITS, Swap, Swapped
+from server.core.messages.numberings import NUMBERED, SWAP, Swap, Swapped
 from server.core.services.services import Services
+from server.core.shared import numberings
 from server.core.work.procedures import Step, Steps
 
 _ROUND_MS: Final = 500  # then those are asked again that have not answered
@@ -66,8 +67,9 @@ def _number(word: bytes, which: str) -> int:
 
 def _steps(services: Services, sink: Sink, first: int, second: int) -> Steps:
     state = services.state
-    database = state.numbering.numbers[sink.space]  # of a transaction or script, too: what follows in it sees the swap
-    swap_id = f"{state.rng.getrandbits(4 * SWAP_ID_DIGITS):0{SWAP_ID_DIGITS}x}"
+    # That of a transaction or a script, too: what follows in it sees the swap.
+    database = sink.database if isinstance(sink, Session) else state.numbering.numbers[sink.space]
+    swap_id = numberings.swap_id(state.time_ms, state.rng)
     deadline_ms = state.now_ms + state.config.request_timeout_ms
     try:
         while True:

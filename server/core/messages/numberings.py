@@ -9,6 +9,7 @@ that have that capability.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from protocol.databases import DATABASES
@@ -18,9 +19,9 @@ from server.core.messages.asking import Items, Question, read_flags, write_flags
 from server.core.messages.kinds import Kind
 from server.core.messages.reader import Malformed, Reader
 from server.core.shared.document import DIGEST_DIGITS
-from server.core.shared.numberings import SWAPS_MAX, Numberings, entry_of
+from server.core.shared.numberings import SWAP_ID_DIGITS, SWAPS_MAX, Numberings, entry_of
 
-SWAP_ID_DIGITS: Final = 16
+_SWAP_ID: Final = re.compile(f"[0-9a-f]{{{SWAP_ID_DIGITS}}}")
 _CLUSTERS_MAX: Final = 16  # a node that is no member yet may hear of several
 _DOCUMENT_BYTES_MAX: Final = 64 << 10
 _REFUSAL_BYTES_MAX: Final = 16 << 10
@@ -28,7 +29,7 @@ _REFUSAL_BYTES_MAX: Final = 16 << 10
 
 def _swap_id(value: object) -> str:
     """The shape of the id of a swap."""
-    is_one = type(value) is str and len(value) == SWAP_ID_DIGITS and value.isascii() and value.isalnum()
+    is_one = type(value) is str and _SWAP_ID.fullmatch(value) is not None
     return "" if is_one else "it is no id of a swap"
 
 

@@ -33,10 +33,11 @@ from server.core.messages.stored import stored
 from server.core.pubsub.tracking import Tracking
 from server.core.services.clients import ClientSessions
 from server.core.services.sharing import Sharing
-from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings
+from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, asked_ms
 from server.core.waiting.blocked import Blocked
 
 _DOCUMENT: Final = b"numberings"
+_CLOCKS_MS: Final = 1000  # by so much the clocks of two nodes may differ
 RESUMED_MS: Final = 1500  # longer than gossip takes to reach each node of a small cluster
 
 
@@ -109,11 +110,22 @@ class DatabaseNumbering:
         self.sharing.check_room()
         document, cluster = self.sharing.document, self._cluster.encode()
         present = document.entries.get(cluster)
+        self._check_pace(present)
         counter = self.sharing.next_counter(present)
         swaps = (*(present.swaps if present is not None else ()), swap.id)[-SWAPS_MAX:]
         spaces = self._state.numbering.swapped(swap.first, swap.second).spaces
         self.sharing.adopt(document.with_entry(cluster, NumberingEntry(counter, self._state.id, spaces, swaps)))
         self._bring_into_force()
+
+    def _check_pace(self, present: NumberingEntry | None) -> None:
+        """Raises CommandError if the document would forget a swap whose node may still ask whether it was done."""
+        state, swaps = self._state, () if present is None else present.swaps
+        kept_ms = state.config.request_timeout_ms + _CLOCKS_MS
+        if len(swaps) == SWAPS_MAX and asked_ms(swaps[0]) > state.time_ms - kept_ms:
+            raise CommandError(
+                f"BUSY node {state.member.name} orders {SWAPS_MAX} swaps of databases within {kept_ms} ms at most, and "
+                "has not done this one: try again later"
+            )
 
     def _check_versions(self) -> None:
         """Raises CommandError if a member, or a node that is staged to become one, may not know numberings."""

@@ -9,13 +9,16 @@ prevailed contains it, and may ask again without swapping twice.
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from protocol.databases import UNSWAPPED, Numbering
 from server.core.shared.document import SharedDocument
 
-SWAPS_MAX: Final = 32  # latest swaps that an entry names
+SWAPS_MAX: Final = 256  # latest swaps that an entry names
+SWAP_ID_DIGITS: Final = 24  # hexadecimal ones: half of them are when it was asked for, in ms since 1970
+_TIME_DIGITS: Final = SWAP_ID_DIGITS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,16 @@ class Numberings(SharedDocument[NumberingEntry]):
         """The document with the entry of one cluster."""
         name = cluster.encode()
         return Numberings({name: self.entries[name]}) if name in self.entries else Numberings()
+
+
+def swap_id(time_ms: int, chance: random.Random) -> str:
+    """An id for a swap that is asked for now."""
+    return f"{time_ms:0{_TIME_DIGITS}x}{chance.getrandbits(4 * _TIME_DIGITS):0{_TIME_DIGITS}x}"
+
+
+def asked_ms(swap: str) -> int:
+    """When a swap was asked for, in ms since 1970."""
+    return int(swap[:_TIME_DIGITS], 16)
 
 
 def entry_of(row: list[Any]) -> NumberingEntry:

@@ -104,6 +104,7 @@ def test_a_swap_within_a_transaction_counts_for_what_is_behind_it() -> None:
 def test_a_transaction_that_runs_keeps_the_databases_that_it_began_with() -> None:
     cluster = Swapping()
     talkers = filled(cluster)
+    assert talkers[0].ask("WATCH k") == "OK"
     for line in ("MULTI", "SET {a}1 v", "SET {b}1 v", "SET {c}1 v", "EXEC"):
         talkers[0].begin(line)
     cluster.nodes[0].services.numbering.merge(document(cluster, (0, 1)))

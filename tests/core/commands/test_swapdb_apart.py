@@ -12,12 +12,13 @@ from protocol.databases import DATABASES, UNSWAPPED
 from protocol.peer_versions import CAPABILITIES, SPACES
 from server.core.base.errors import CommandError
 from server.core.base.room import FOR_NOTHING, FOR_WRITES
+from server.core.messages.numberings import Swap
 from server.core.scripts.libraries import LibraryEntry
-from server.core.shared.numberings import NumberingEntry, Numberings
+from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, swap_id
 from server.core.users.document import UserEntry
 from server.core.users.rules import User
 from tests.core.commands.swapping import NODES, NOTHING, PAIRS, Swapping, document, filled, swapped
-from tests.core.commands.talking import Client, finish_turn, make_node, member
+from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, member
 
 # --- at the same moment
 
@@ -262,6 +263,32 @@ def test_numbers_are_read_as_in_redis(words: str, reply: str) -> None:
 
 def test_a_node_without_a_layout_refuses_it() -> None:
     assert Client(make_node(0)).error("SWAPDB 0 1") == Client(make_node(0)).error("DBSIZE")
+
+
+def test_swaps_that_may_still_be_asked_for_are_never_forgotten() -> None:
+    """Else a node that asks again would swap a second time."""
+    node = make_node()
+    client = Client(node)
+    assert [client.ask("SWAPDB 0 1") for _ in range(SWAPS_MAX)] == ["OK"] * SWAPS_MAX
+    error = client.error("SWAPDB 0 1")
+    assert error.startswith(f"BUSY node n1 orders {SWAPS_MAX} swaps of databases within 4000 ms at most, and has not")
+    assert node.state.numbering.spaces == swapped()
+    for _ in range(41):
+        client.now_ms += 100
+        node.tick(client.now_ms, WALL_MS + client.now_ms)
+    assert client.ask("SWAPDB 0 1") == "OK"
+    (entry,) = node.services.numbering.sharing.document.entries.values()
+    assert len(entry.swaps) == SWAPS_MAX
+
+
+def test_a_swap_that_is_asked_for_again_is_done_once() -> None:
+    node = make_node()
+    numbering = node.services.numbering
+    for _ in range(3):
+        swap = Swap(swap_id(node.state.time_ms, random.Random(1)), 0, 1, numbering.sharing.document)
+        answer = numbering.swap(swap)
+        assert answer is not None and not answer.refusal
+        assert node.state.numbering.spaces == swapped((0, 1))
 
 
 def test_a_node_alone_swaps_at_once() -> None:

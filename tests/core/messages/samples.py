@@ -180,7 +180,7 @@ LIBRARIES = {
 }
 NUMBERINGS = {
     "floor": "0",
-    "numberings": {"c": ["8bcfe5680000001", "n2", [1, 0, *range(2, 16)], ["0123456789abcdef"]]},
+    "numberings": {"c": ["8bcfe5680000001", "n2", [1, 0, *range(2, 16)], ["0123456789abcdef01234567"]]},
 }
 DOCUMENTS: dict[bytes, Any] = {
     b"TRACE": {
