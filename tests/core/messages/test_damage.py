@@ -95,7 +95,7 @@ QUESTION_MEANINGS: dict[bytes, Meaning] = {
     **{kind: Meaning([b"0" * 16], left=3) for kind in (b"ADOPTED", b"MOVED", b"EMPTY")},
     b"STAGED": STAGED_MEANING,
     b"SWAP": Meaning(
-        [b"0" * 16, json.dumps(NUMBERINGS).encode()], [b"", b"0" * 23, b"0" * 23 + b"g", *damaged_numberings()]
+        [b"0" * 24, json.dumps(NUMBERINGS).encode()], [b"", b"0" * 23, b"0" * 23 + b"g", *damaged_numberings()]
     ),
     b"KNOWSPACES": Meaning(left=2),
     b"NUMBERED": NUMBERS_MEANING,
