@@ -20,9 +20,6 @@ _FIXED = [
     b"COPY a a DB 3 REPLACE", b"COPY a a", b"COPY nosuch b DB 1", b"SWAPDB 1 1", b"SWAPDB x 1", b"SWAPDB 1 x",
     b"SWAPDB 16 1", b"SWAPDB 0 -1", b"CONFIG GET databases", b"HELLO 2 x", b"DBSIZE x", b"SWAPDB 16 x",
     b"SWAPDB 3000000000 1", b"SWAPDB 01 1", b"SWAPDB 0", b"SWAPDB 1 2",
-    b"MULTI", b"SET a 0", b"SWAPDB 0 3", b"GET a", b"SELECT 3", b"GET a", b"SWAPDB 3 4", b"EXISTS a", b"EXEC", b"GET a",
-    b"SELECT 4", b"GET a", b"SWAPDB 0 4", b"GET a", b"RESET", b"GET a",
-    b"WATCH a", b"SWAPDB 0 1", b"SWAPDB 0 1", b"MULTI", b"GET a", b"EXEC",
 ]  # fmt: skip
 
 
