@@ -1,37 +1,43 @@
 """Databases: sixteen name spaces of one key space, as SELECT chooses them.
 
 The problem. A key of database 3 is not the key of the same name in database 0, and both have the same slot, as in Redis.
-Nodes store, relay, merge and repair keys as plain bytes, and a key of database 0 may be any bytes.
+Nodes store, relay, merge and repair keys as plain bytes, and a key of database 0 may be any bytes. SWAPDB exchanges two
+databases, whatever they hold.
 
-The idea. The *inner key* is what stands for a key behind the dispatcher, in storage keys, and between nodes:
+The idea. There are sixteen *spaces*. The *inner key* is what stands for a key behind the dispatcher, in storage keys, and
+between nodes:
 
-    key of database 0                                the key itself
-    key of database N > 0                            MARK, a byte N, the key
-    key of database 0 that begins with MARK          MARK, a byte 0, the key
+    key of space 0                                the key itself
+    key of space N > 0                            MARK, a byte N, the key
+    key of space 0 that begins with MARK          MARK, a byte 0, the key
 
 So no two keys have the same inner key. `key_slot` (slots.py) leaves MARK and the byte out. MARK contains a `{`, so that it
-costs keys without a hash tag nothing to look for it. The keys of database 0 look as they did before there were others,
+costs keys without a hash tag nothing to look for it. The keys of space 0 look as they did before there were others,
 except those that begin with MARK, eight bytes that were drawn for this purpose.
+
+A *number* is what clients call a database. A `Numbering` says which space each number stands for: its own, until SWAPDB
+exchanges the spaces of two numbers. No key is touched by that. All nodes share the numbering (shared/numberings.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 DATABASES: Final = 16
-EVERY_DATABASE: Final = -1  # stands for every database
+EVERY_SPACE: Final = -1  # stands for every space
 MARK: Final = b"\xffdb{\x00\xb6\x5e\x91"
-INNER_BYTES: Final = len(MARK) + 1  # by so much an inner key of another database is longer than the key
-PREFIXES: Final = tuple(MARK + bytes([database]) for database in range(DATABASES))
+INNER_BYTES: Final = len(MARK) + 1  # by so much an inner key of another space is longer than the key
+PREFIXES: Final = tuple(MARK + bytes([space]) for space in range(DATABASES))
 
 
-def inner_key(database: int, key: bytes) -> bytes:
-    """Returns the inner key of a key of a database, 0 to 15."""
-    return PREFIXES[database] + key if database or key.startswith(MARK) else key
+def inner_key(space: int, key: bytes) -> bytes:
+    """Returns the inner key of a key of a space, 0 to 15."""
+    return PREFIXES[space] + key if space or key.startswith(MARK) else key
 
 
-def database_of(inner: bytes) -> int:
-    """HOT. Returns the database of an inner key."""
+def space_of(inner: bytes) -> int:
+    """HOT. Returns the space of an inner key."""
     if not inner.startswith(MARK) or len(inner) < INNER_BYTES:
         return 0
     return inner[INNER_BYTES - 1] if inner[INNER_BYTES - 1] < DATABASES else 0
@@ -42,7 +48,24 @@ def client_key(inner: bytes) -> bytes:
     return inner[INNER_BYTES:] if inner.startswith(MARK) else inner
 
 
-def shown_key(inner: bytes) -> str:
-    """Returns an inner key as messages to operators show it."""
-    database = database_of(inner)
-    return f"{client_key(inner)!r} of database {database}" if database else repr(client_key(inner))
+class Numbering:
+    """Which space the number of each database stands for, and the reverse."""
+
+    def __init__(self, spaces: Sequence[int] = range(DATABASES)) -> None:
+        """`spaces`: by number."""
+        self.spaces = tuple(spaces)
+        self.numbers = tuple(sorted(range(DATABASES), key=lambda number: self.spaces[number]))  # by space
+
+    def swapped(self, first: int, second: int) -> Numbering:
+        """Returns the numbering after the spaces of two numbers were exchanged."""
+        spaces = list(self.spaces)
+        spaces[first], spaces[second] = spaces[second], spaces[first]
+        return Numbering(spaces)
+
+    def shown_key(self, inner: bytes) -> str:
+        """Returns an inner key as messages to operators show it."""
+        number = self.numbers[space_of(inner)]
+        return f"{client_key(inner)!r} of database {number}" if number else repr(client_key(inner))
+
+
+UNSWAPPED: Final = Numbering()

@@ -219,6 +219,21 @@ can move.
 FLUSHALL deletes every key on every node, and requires the word CONFIRM unless the setting
 .B flushall
 allows it without. FLUSHDB deletes the keys of one database.
+.SS SWAPDB
+Keys stay where they are: the nodes share which database each number stands for, and exchange two of these. It answers
+OK once every node that is not known to be down has done so. What has begun before, a transaction or a script included,
+goes to the former database as a whole. If some node does not confirm it within
+.BR request_timeout_ms ,
+the answer is TIMEOUT and says what is known; a second SWAPDB would swap them back. A node that was away learns of it
+before it serves clients again; one that was suspended may serve the former database for some milliseconds. Swaps at
+the same moment are all done, in one order. In a partition each side swaps for itself, and afterwards the numbering of
+the later swap holds on both: what the other side has swapped is taken back. A swap makes EXEC answer null to clients
+that have watched keys in one of the two databases, and lets clients that track keys drop all of them. It takes effect
+for clients that wait in blocking commands within some turns, 256 of them in each. A number that stands for the place
+of database 0 in the key space is served fastest, as database 0 is before the first swap. More than 256 swaps within
+four seconds are answered with BUSY. SWAPDB is refused while some
+node runs a version without it, or a node is staged to join that may; and once databases are swapped, such a node
+cannot join.
 .SS Limits
 Sizes are in bytes, and each limit is a setting of the node (CONFIG GET shows them). A command over a limit gets an error. A
 request that is too large gets an error before its connection is closed. Large values never break a connection: beyond

@@ -13,6 +13,7 @@ from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
 from server.core.messages.announcements import LayoutView
 from server.core.messages.libraries import LIBKNOWN, LIBRARY
+from server.core.messages.numberings import KNOWSPACES, NUMBERED, SWAP
 from server.core.messages.traces import TRACE
 from server.core.operators import status
 from server.core.operators.sizes import own_sizes
@@ -58,7 +59,8 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(asked.WRITTEN, lambda period: written(services, period)),
         answered_by(asked.SYNCED, lambda since_ago_ms: synced(services, since_ago_ms)),
     )
-    return {**dict(table), **_about_scripts(services), **ExchangeAnswers(state, services.background).answerers()}
+    others = {**_about_scripts(services), **_about_databases(services)}
+    return {**dict(table), **others, **ExchangeAnswers(state, services.background).answerers()}
 
 
 def _about_scripts(services: Services) -> dict[bytes, Answerer]:
@@ -70,6 +72,15 @@ def _about_scripts(services: Services) -> dict[bytes, Answerer]:
         answered_by(scripts.SCRIPTKILL, lambda functions: services.scripts.workers.kill(functions)),
         answered_by(LIBRARY, lambda sha: services.functions.text_of(sha)),
         answered_by(LIBKNOWN, lambda _: True),
+    ])  # fmt: skip
+
+
+def _about_databases(services: Services) -> dict[bytes, Answerer]:
+    """The same for questions about the numbering of databases."""
+    return dict([
+        answered_by(SWAP, lambda swap: services.numbering.swap(swap)),
+        answered_by(NUMBERED, lambda document: services.numbering.answer_numbered(document)),
+        answered_by(KNOWSPACES, lambda nodes: bytes(map(services.state.with_spaces.has_announced, nodes))),
     ])  # fmt: skip
 
 

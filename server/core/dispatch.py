@@ -56,7 +56,7 @@ class Dispatcher:
     def admit(self, session: Session, batch: list[list[bytes]]) -> None:
         """HOT. Begins the next commands of a session, or queues them.
 
-        The fast path is for a command of database 0 in its usual spelling and number of arguments (so its key is the second
+        The fast path is for a command of space 0 in its usual spelling and number of arguments (so its key is the second
         word), if the session has lanes or the command needs none (`needs_no_lanes`)."""
         commands, slots, first = self._commands_of(session), session.slots, session.first_number
         state, turn = self._state, self._state.lane_turn
@@ -93,8 +93,8 @@ class Dispatcher:
 
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
         """HOT. Returns the commands that may take the fast path: those that the user may call. None may if the session uses
-        another database than 0, or is between MULTI and EXEC, or if commands are paused or quarantined."""
-        if self._refused or session.database or session.transaction is not None or self._pause.mode:
+        another space than 0, or is between MULTI and EXEC, or if commands are paused or quarantined."""
+        if self._refused or session.space or session.transaction is not None or self._pause.mode:
             return _NONE
         of_user = None if session.access is None else session.access.usual_commands()
         return self._of_clients if of_user is None else of_user
@@ -181,7 +181,7 @@ class Dispatcher:
             self._start(spec, session, session.open(args), args)
             return True
         try:
-            args = inner_arguments(self._state, spec, args, session.database)
+            args = inner_arguments(self._state, spec, args, session.space)
         except CommandError as error:
             session.answer(session.open(args), error.reply)
             return True

@@ -1,8 +1,8 @@
 """Gossip: what a node sends to a peer once in a while, beside its liveness table.
 
 Theory. The failure detector (liveness/) chooses the peers, about once a second. What every node should know sooner or
-later travels with its tables: our clocks, which layout, users and functions we know, and what operators have staged.
-Each of these messages may be lost, because the next round brings it again.
+later travels with its tables: our clocks, which layout, users, functions and databases we know, and what operators have
+staged. Each of these messages may be lost, because the next round brings it again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from server.core.base.state import State
 from server.core.messages import announcements
 from server.core.messages.announcements import Gossip
 from server.core.messages.libraries import encode_libraries_view
+from server.core.messages.numberings import encode_numbers_view
 from server.core.messages.users import encode_users_view
 from server.core.services.services import Services
 
@@ -32,6 +33,8 @@ def send_gossip(services: Services, peer: str, wants_answer: bool) -> None:
         state.send(peer, encode_users_view(reading, services.users.sharing.digest()))
     if peer in state.knowing_libraries:
         state.send(peer, encode_libraries_view(reading, services.functions.sharing.digest()))
+    if peer in state.knowing_spaces:
+        state.send(peer, encode_numbers_view(reading, services.numbering.sharing.digest()))
     staged = services.staging.document()
     if staged is not None:
         state.send(peer, announcements.encode_staged(reading, staged))

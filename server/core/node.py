@@ -148,7 +148,7 @@ class Node:
 
     def connected(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = (), view: Sequence[bytes] = ()) -> None:
         """Our link to `peer` is open. In its welcome it has announced its capabilities (protocol/peer_versions.py) and the
-        `view` of its layout. Our users and our layout are the first things that it is sent, unless it has the same."""
+        `view` of its layout. Our users, databases and layout are what it is sent first, unless it has the same."""
         state, services = self.state, self.services
         state.at(now_ms)
         state.links.add(peer)
@@ -159,9 +159,9 @@ class Node:
         state.draining.pop(peer, None)
         if capabilities:
             state.note_capabilities(peer, capabilities)
-        services.users.sharing.send_all(
-            peer
-        )  # before the layout: a fresh node must know its users before it serves data
+        # Before the layout: a fresh node must know users and numbers of databases before it serves data.
+        services.users.sharing.send_all(peer)
+        services.numbering.sharing.send_all(peer)
         services.membership.views.connected(peer, view)
         if not capabilities:  # a node of the previous version, which learns that by a message
             state.send(peer, encode_orderly(state.clock_reading()))
@@ -232,6 +232,7 @@ class Node:
         state = self.state
         state.at(now_ms)
         state.room = room
+        self.services.numbering.sharing.store()
         state.reroute()
         for member in state.layout.members if state.layout is not None else ():
             if member.id in state.links:

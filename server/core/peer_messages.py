@@ -66,6 +66,7 @@ from server.core.messages import announcements, kinds
 from server.core.messages.announcements import PoisonCommand, Timed
 from server.core.messages.kinds import Comparison, Covered, Kind, Relay, Relayed
 from server.core.messages.libraries import LIBRARIES, LIBVIEW
+from server.core.messages.numberings import NUMBERS, NUMVIEW
 from server.core.messages.questions import ANSWER, ASK, KINDS, encode_answer
 from server.core.messages.reader import HEADER_ITEMS
 from server.core.messages.traces import TRACED, Traced
@@ -278,6 +279,8 @@ class PeerMessages:
         self._on(USERS, lambda peer, number, document: services.users.received(peer, document))
         self._on(LIBRARIES, lambda peer, number, document: services.functions.received(document))
         self._on(LIBVIEW, lambda peer, number, digest: services.functions.sharing.digest_received(peer, digest))
+        self._on(NUMBERS, lambda peer, number, document: services.numbering.merge(document))
+        self._on(NUMVIEW, lambda peer, number, digest: services.numbering.sharing.digest_received(peer, digest))
         self._on(USERSVIEW, lambda peer, number, digest: services.users.sharing.digest_received(peer, digest))
         self._handlers |= {kind.name: handler for kind, handler in waiting_handlers(services.waiting)}
         messaging = messaging_handlers(services.tracking, services.relays, services.notifications, services.publishing)

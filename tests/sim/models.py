@@ -33,7 +33,7 @@ DELAY_MS = 3
 WALL_MS = 1_800_000_000_000
 ECHO_MS = 500  # until a model asks what it was asked
 LIMITS = LivenessLimits()
-TOLD = (b"CLOCK", b"TIMED", b"USERSVIEW", b"LIBVIEW")  # what needs no answer while all agree
+TOLD = (b"CLOCK", b"TIMED", b"USERSVIEW", b"LIBVIEW", b"NUMVIEW")  # what needs no answer while all agree
 
 
 class Model:

@@ -26,7 +26,7 @@ class _Asker:
 
     relayed = resp3 = denies_blocking = False
     origin = None
-    read_quorum = write_quorum = database = 0
+    read_quorum = write_quorum = space = 0
     reply = b""
 
     def answer(self, number: int, reply: bytes) -> None:

@@ -29,6 +29,7 @@ Flushed = bytes | list[bytes | memoryview]  # replies in order: one buffer, or s
 
 
 _ERROR: Final = 0x2D  # how an error begins: -
+SWAPPED: Final = b"swapped"  # what WATCH has seen of a key whose database is another one now: no key is like that
 _SUPERSEDED: Final = [b""]  # the arguments in the slot of a command whose place another one has taken
 
 
@@ -48,7 +49,7 @@ class Sink:
         )  # another node sent the command to us: never relay it again
         self.read_quorum: int = 0 if like is None else like.read_quorum  # 0: the layout's R
         self.write_quorum: int = 0 if like is None else like.write_quorum  # 0: the layout's W
-        self.database: int = 0 if like is None else like.database  # where keyless commands look; keys say theirs
+        self.space: int = 0 if like is None else like.space  # the one of its database (protocol/databases.py)
         # Its commands are part of a transaction or a script: none of them waits for what another client will do.
         self.denies_blocking: bool = like is not None and like.denies_blocking
         self.counts_lookups = True  # the keys that are read for it count in keyspace_hits and keyspace_misses
@@ -113,6 +114,7 @@ class Session(Sink):
     is_waiting = False  # that command has found nothing so far
     has_left = False  # the connection has ended
     in_flight = 0
+    database = 0  # its number; `space` is the space that has it
     is_costly = False  # commands in flight may be other ones than plain GETs and SETs
     last_command = ""
     is_broken = False  # close the connection now, see `break_off`

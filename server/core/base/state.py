@@ -15,6 +15,7 @@ from librt.strings import read_i16_be
 from mypy_extensions import i64
 
 from protocol import peer_versions as known
+from protocol.databases import UNSWAPPED
 from server.core.base.clock import HybridClock
 from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
@@ -46,15 +47,15 @@ class State:
     """The shared state of one node. Each attribute has one of five roles (tests/core/base/test_state.py holds the table).
 
     durable     on the disk; whoever changes it writes it in the batch of the same turn
-                records, hints, readers, with_databases
+                records, hints, readers, with_databases, with_spaces
                 layout: membership.py; is_filling: filling.py; quarantine: Node.crash_report
     view        computed from other state, and from nothing else, by the function named
                 adopt, leave: members, read_quorum, write_quorum, route_shift, route_table
                 reroute: routes, deletion_routes, routed_generation, by what is known of members, and of the space on disks
                 at, keep_time, follow_time: now_ms, time_ms, wall_offset_ms, has_time
                 note_capabilities: capable, and its parts orderly, comparing, patching, scripting, transacting,
-                knowing_users, knowing_libraries, queueing, publishing, tracing, knowing_origins; tls_ports
-                refuse_clients, serve_clients: requests_max, refusal; users.py: no_layout, users_bytes
+                knowing_users, knowing_libraries, knowing_spaces, queueing, publishing, tracing, knowing_origins; tls_ports
+                refuse_clients, serve_clients: requests_max, refusal; users.py: no_layout, users_bytes; numbering
     memory      of this run of the process; a restart begins anew
                 who we are: id, member, actor, guest_actor, incarnation, config, staged_bytes_min, rng
                 of peers: liveness, links, draining, full, last_message_ms, fences, backlogged, watching, attributing
@@ -122,12 +123,11 @@ class State:
         self.requests_max, self.refusal = -1, NO_LAYOUT  # while more requests are in flight, commands are refused so
         self.clock, self.cluster_time = clock, cluster_time
         self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
-        self.statistics, self.records = Statistics(), records
+        self.statistics, self.records, self.liveness, self.numbering = Statistics(), records, liveness, UNSWAPPED
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
         self.unexpected = Unexpected(records, self.statistics, member.name)
         records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
         self.quarantine = Quarantine(records)
-        self.liveness = liveness
         self.layout: Layout | None = None
         self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
         self.route_shift = SLOT_BITS
@@ -142,6 +142,7 @@ class State:
         """The tables of what is known of peers, besides liveness; empty at the start."""
         self.readers = Readers(self.records, self.id)
         self.with_databases = Readers(self.records, self.id, known.DATABASES, b"databases")
+        self.with_spaces = Readers(self.records, self.id, known.SPACES, b"spaces")
         self.tls_ports: dict[str, int] = {}  # by peer: where it takes TLS, as it has said when we were connected last
         self.links: set[str] = set()  # peers to which our link is open; never iterated
         self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
@@ -154,8 +155,9 @@ class State:
         self.orderly, self.comparing, self.patching = peers[known.ORDERLY], peers[known.COMPARES], peers[known.PATCHES]
         self.scripting, self.transacting = peers[known.SCRIPTS], peers[known.TRANSACTIONS]
         self.knowing_users, self.knowing_libraries = peers[known.USERS], peers[known.FUNCTIONS]
-        self.queueing, self.publishing = peers[known.QUEUES], peers[known.PUBLISHING]
-        self.tracing, self.knowing_origins = peers[known.TRACING], peers[known.ORIGINS]
+        self.queueing, self.tracing = peers[known.QUEUES], peers[known.TRACING]
+        self.publishing, self.knowing_origins = peers[known.PUBLISHING], peers[known.ORIGINS]
+        self.knowing_spaces = peers[known.SPACES]
         self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
         self.attributing: dict[str, None] = {}  # those of them that want to know which changes their clients have made
         self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
@@ -266,10 +268,8 @@ class State:
         """Forgets the layout. The caller has stored that in this turn's batch."""
         self.layout = None
         self.cleanup_due = True
-        self.members = frozenset()
+        self.members, self.route_table, self.route_shift = frozenset(), None, SLOT_BITS
         self.routes = self.deletion_routes = no_routes()
-        self.route_table = None
-        self.route_shift = SLOT_BITS
         self.liveness.set_members([], self.now_ms)
         self.cluster_time.set_members([])
         self.follow_time()
@@ -344,8 +344,8 @@ class State:
                 peers[peer] = None
             else:
                 peers.pop(peer, None)
-        self.readers.announced(peer, capabilities)
-        self.with_databases.announced(peer, capabilities)
+        for readers in (self.readers, self.with_databases, self.with_spaces):
+            readers.announced(peer, capabilities)
         self.tls_ports[peer] = known.tls_port_in(capabilities)
 
     def send(self, peer: str, message: bytes) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from protocol import resp
-from protocol.databases import client_key, database_of, inner_key, shown_key
+from protocol.databases import client_key, inner_key, space_of
 from protocol.slots import SLOTS, key_slot
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Session, Sink
@@ -90,14 +90,15 @@ def _live_keys(services: Services, slot: int, limit: int) -> Generator[Step, Any
     state = services.state
     start, end, page_keys = SLOT_PREFIX[slot], SLOT_PREFIX[slot + 1], state.config.scan_page_keys
     found: list[bytes] = []
+    space = state.numbering.spaces[0]
     while True:
         page = state.records.page(start, end, page_keys)
         for storage_key, record in page:
             key = storage_key[PREFIX_BYTES:]
             if not versions.verify(record):
                 state.records.damaged += 1
-                raise DamagedRecord(f"the stored record of key {shown_key(key)} fails its checksum")
-            if len(found) < limit and not database_of(key) and versions.type_of(record, state.time_ms):
+                raise DamagedRecord(state.records.listeners.wrong_checksum(storage_key))
+            if len(found) < limit and space_of(key) == space and versions.type_of(record, state.time_ms):
                 found.append(client_key(key))
         if len(found) >= limit or not may_have_more(page, page_keys):
             return found
@@ -111,7 +112,7 @@ def _countkeysinslot(services: Services, sink: Sink, number: int, args: list[byt
     if not 0 <= slot < SLOTS:
         raise CommandError("ERR Invalid slot")
     records = services.state.records
-    keys, expiring = records.trees.keys_of(0, slot, slot + 1)
+    keys, expiring = records.trees.keys_of(services.state.numbering.spaces[0], slot, slot + 1)
     if not expiring and not is_uncounted(records, slot, slot + 1):
         return resp.integer(keys)
 

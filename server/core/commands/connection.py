@@ -57,6 +57,7 @@ def _reset(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
     session.name = b""
     session.resp3 = session.no_evict = session.no_touch = False
     session.read_quorum = session.write_quorum = session.database = 0
+    session.space = services.state.numbering.spaces[0]
     session.transaction = session.watched = None
     session.unmute(number)
     services.subscriptions.forget(session)

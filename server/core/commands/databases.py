@@ -3,7 +3,9 @@
 Theory. A session has a database, 0 at first. When one of its commands begins, its key arguments become inner keys, after
 the check of what the user may do and before anything else looks at them. So lanes, routes, relays, records and repairs know
 nothing of databases, and a relayed command carries its database in its keys. A reply that names a key gives back
-`client_key`. Commands without a key look at `Sink.database`.
+`client_key`. Commands without a key look at `Sink.space`. When two databases are swapped, the
+`Sink.space` of clients changes. What has begun before has its inner keys, or its space, already: so a command goes to one
+of the two databases, as a whole.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from server.core.commands.spec import CommandSpec
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 
 
-def inner_arguments(state: State, spec: CommandSpec, args: list[bytes], database: int) -> list[bytes]:
-    """HOT. Returns the arguments of a command of a database with inner keys: `args` itself if nothing has to change.
+def inner_arguments(state: State, spec: CommandSpec, args: list[bytes], space: int) -> list[bytes]:
+    """HOT. Returns the arguments of a command of a space with inner keys: `args` itself if nothing has to change.
 
     Raises CommandError if a member does not know databases.
     """
-    if not database and not _has_marked(args):
+    if not space and not _has_marked(args):
         return args
     places = spec.key_places(args)
     if not places:
@@ -32,7 +34,7 @@ def inner_arguments(state: State, spec: CommandSpec, args: list[bytes], database
     check_databases(state)
     inner = args.copy()
     for place in places:
-        inner[place] = inner_key(database, args[place])
+        inner[place] = inner_key(space, args[place])
     return inner
 
 
@@ -65,3 +67,8 @@ def database_in(word: bytes) -> int:
     if not 0 <= index < DATABASES:
         raise CommandError("ERR DB index is out of range")
     return index
+
+
+def space_in(state: State, word: bytes) -> int:
+    """The space of the database whose number is a word of a command. Raises CommandError."""
+    return state.numbering.spaces[database_in(word)]

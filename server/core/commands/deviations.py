@@ -190,9 +190,9 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("swapdb",),
-        "It is refused: the nodes of a cluster cannot exchange two databases at the same instant. Write to a new key "
-        "prefix, and let the application change to that.",
-        ours=r"^-ERR SWAPDB is not supported",
+        "It is done once every node that is not known to be down has confirmed it, and answers TIMEOUT if one does not. "
+        "WATCH of any key in one of the two databases makes EXEC answer null, also if neither has the key.",
+        ours=r"^-TIMEOUT",
     ),
     Deviation(
         ("client|reply",),

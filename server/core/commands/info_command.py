@@ -153,8 +153,8 @@ def _keyspace(services: Services) -> Facts:
     DBSIZE counts those of the cluster. Tombstones are counted in the section `Dyn`."""
     trees = services.state.records.trees
     facts: Facts = {}
-    for database in sorted({0, *trees.databases}):
-        keys, expiring = trees.keys_of(database, 0, SLOTS)
+    for database, space in enumerate(services.state.numbering.spaces):
+        keys, expiring = trees.keys_of(space, 0, SLOTS)
         if keys:
             facts[f"db{database}"] = f"keys={keys},expires={expiring},avg_ttl=0"
     return facts

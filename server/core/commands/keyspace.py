@@ -14,7 +14,7 @@ from collections.abc import Generator
 from typing import Any
 
 from protocol import resp
-from protocol.databases import EVERY_DATABASE, client_key
+from protocol.databases import EVERY_SPACE, client_key
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import cursor, integer
@@ -38,11 +38,11 @@ def _scan(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     A page that would take many rounds of questions ends early, perhaps empty, with a cursor."""
     place = cursor(args[1])
     count, match, key_type = _scan_options(args[2:])
-    pattern = glob_of(match, services.state.config)
+    pattern, space = glob_of(match, services.state.config), sink.space
 
     def steps() -> Steps:
         limit = min(count, services.state.config.scan_page_keys)
-        page = yield from read_page(services, place, limit, _SCAN_ROUNDS, database=sink.database)
+        page = yield from read_page(services, place, limit, _SCAN_ROUNDS, space=space)
         wanted = [
             client_key(key)
             for key, each in zip(page.keys, page.types, strict=True)
@@ -77,13 +77,13 @@ def _scan_options(args: list[bytes]) -> tuple[int, bytes, str | None]:
 
 def _keys(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """KEYS pattern. Reads the whole key space; SCAN delays other clients less."""
-    pattern = glob_of(args[1], services.state.config)
+    pattern, space = glob_of(args[1], services.state.config), sink.space
 
     def steps() -> Steps:
         found: list[bytes] = []
         page = KeyPage([], 0)
         while page.next_place < END:
-            page = yield from page_after(services, page, database=sink.database)
+            page = yield from page_after(services, page, space=space)
             found += yield from matching(services, pattern, [client_key(key) for key in page.keys])
         return resp.array([resp.bulk(key) for key in found])
 
@@ -99,17 +99,18 @@ def _dbsize(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
     """DBSIZE: the number of live keys: the owners' counts where these agree, else by reading the keys."""
 
     def steps() -> Steps:
-        return resp.integer((yield from count_keys(services, sink.database)))
+        return resp.integer((yield from count_keys(services, sink.space)))
 
     services.run_steps(steps(), sink, number)
 
 
 def _randomkey(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """RANDOMKEY: the next live key from a random place, so about uniform; null when there is none."""
+    space = sink.space
 
     def steps() -> Steps:
         for place in (services.state.rng.randrange(END), 0):
-            page = yield from read_page(services, place, 1, database=sink.database)
+            page = yield from read_page(services, place, 1, space=space)
             if page.keys:
                 return resp.bulk(client_key(page.keys[0]))
         return resp.null(sink.resp3)
@@ -119,23 +120,23 @@ def _randomkey(services: Services, sink: Sink, number: int, args: list[bytes]) -
 
 def _flushall(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """FLUSHALL CONFIRM: deletes every key of the cluster; OK when each deletion met its quorum."""
-    _flush(services, sink, number, args, EVERY_DATABASE)
+    _flush(services, sink, number, args, EVERY_SPACE)
 
 
 def _flushdb(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """FLUSHDB: deletes every key of the connection's database. Caches of frameworks clear themselves by it."""
-    _flush(services, sink, number, args, sink.database)
+    _flush(services, sink, number, args, sink.space)
 
 
-def _flush(services: Services, sink: Sink, number: int, args: list[bytes], database: int) -> None:
+def _flush(services: Services, sink: Sink, number: int, args: list[bytes], space: int) -> None:
     words = sorted(word.upper() for word in args[1:])
     if words not in ([], [b"ASYNC"], [b"SYNC"], [b"CONFIRM"], [b"ASYNC", b"CONFIRM"], [b"CONFIRM", b"SYNC"]):
         raise CommandError(SYNTAX)
     config = services.state.config
     name, what = "FLUSHALL", "every key"
-    if database != EVERY_DATABASE:
-        name, what = "FLUSHDB", f"every key of database {database}"
-    if b"CONFIRM" not in words and not (config.flushall if database == EVERY_DATABASE else config.flushdb):
+    if space != EVERY_SPACE:
+        name, what = "FLUSHDB", f"every key of database {services.state.numbering.numbers[space]}"
+    if b"CONFIRM" not in words and not (config.flushall if space == EVERY_SPACE else config.flushdb):
         raise CommandError(
             f"ERR {name} destroys {what} on every node of the cluster: say {name} CONFIRM if you mean it"
         )
@@ -144,7 +145,7 @@ def _flush(services: Services, sink: Sink, number: int, args: list[bytes], datab
     def steps() -> Steps:
         page = KeyPage([], 0)
         while page.next_place < END:
-            page = yield from page_after(services, page, database=database)
+            page = yield from page_after(services, page, space=space)
             if page.keys:
                 yield _delete_each(services, page.keys)
         services.tracking.flushed()

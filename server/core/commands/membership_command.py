@@ -24,6 +24,7 @@ from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import PeerState
 from server.core.membership.staging import Wanted, digest
+from server.core.messages.numberings import KNOWSPACES
 from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
@@ -266,7 +267,7 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
 
     def steps() -> Steps:
         following = yield from _following(services, layout, changes)
-        _check_versions(services, layout, following)
+        yield from _check_versions(services, layout, following)
         yield from check_members(services, layout, changes)
         yield from services.membership.prepare(following)
         if _to_commit(services, layout_of(services), epoch) != changes:
@@ -281,11 +282,18 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
     services.run_steps(steps(), sink, number)
 
 
-def _check_versions(services: Services, layout: Layout, following: Layout) -> None:
-    """Raises CommandError if a new member has said that it does not read what the present ones may write by now."""
+def _check_versions(services: Services, layout: Layout, following: Layout) -> Generator[Step, Any, None]:
+    """Raises CommandError if a new member has said that it does not read what the present ones may write by now, or, once
+    databases were swapped, has not said to any of them that it knows that."""
     present = [member.id for member in layout.members]
-    for member in following.members:
-        if member.id not in present and is_too_old(services.state, member.id, layout):
+    newcomers = [member for member in following.members if member.id not in present]
+    ids = [member.id for member in newcomers]
+    knowing: dict[str, bytes] = {}
+    if ids and services.numbering.is_swapped:
+        knowing = yield services.questions.ask(present, KNOWSPACES, ids, patience_ms=REPORT_PATIENCE_MS)
+    for index, member in enumerate(newcomers):
+        is_unknown = services.numbering.is_swapped and not any(known and known[index] for known in knowing.values())
+        if is_unknown or is_too_old(services.state, member.id, layout):
             raise CommandError(of_earlier_version(f"{member.name} ({member.address})"))
 
 

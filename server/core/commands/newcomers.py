@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from protocol.json_documents import parse
-from protocol.peer_versions import DATABASES, ENTRIES, QUORUMS, REPLICA_COUNTS
+from protocol.peer_versions import DATABASES, ENTRIES, QUORUMS, REPLICA_COUNTS, SPACES
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages.shapes import DOCUMENT_BYTES_MAX
@@ -29,6 +29,7 @@ _KINDS = {
     "has_databases": bool,
     "has_quorums": bool,
     "has_replica_counts": bool,
+    "has_spaces": bool,
     "secrets": tuple,
 }
 
@@ -37,8 +38,8 @@ _KINDS = {
 class Newcomer:
     """A node that is to become a member, as it answers MYSELF. `keys` are the records that it holds, `reads_types` says
     whether it announces that it reads records of entries, `has_databases` whether it knows databases, `has_quorums` whether
-    it knows changes of R and W, `has_replica_counts` those of N, `secrets` are the fingerprints of its secrets, `tls_peers`
-    is its setting (empty: a version that does not tell it)."""
+    it knows changes of R and W, `has_replica_counts` those of N, `has_spaces` whether it knows SWAPDB, `secrets` are the
+    fingerprints of its secrets, `tls_peers` is its setting (empty: a version that does not tell it)."""
 
     id: str
     name: str
@@ -52,6 +53,7 @@ class Newcomer:
     has_databases: bool = False
     has_quorums: bool = False
     has_replica_counts: bool = False
+    has_spaces: bool = False
     secrets: tuple[str, ...] = ()
     tls_peers: str = ""
 
@@ -74,6 +76,7 @@ class Newcomer:
                 has_databases=DATABASES.decode() in list(answer.get("capabilities", ())),
                 has_quorums=QUORUMS.decode() in list(answer.get("capabilities", ())),
                 has_replica_counts=REPLICA_COUNTS.decode() in list(answer.get("capabilities", ())),
+                has_spaces=SPACES.decode() in list(answer.get("capabilities", ())),
                 secrets=tuple(answer.get("secrets", ())),
                 tls_peers=answer.get("tls_peers", ""),
             )
@@ -113,11 +116,13 @@ class Newcomer:
         state = services.state
         state.readers.announced(self.id, (ENTRIES,) if self.reads_types else ())
         state.with_databases.announced(self.id, (DATABASES,) if self.has_databases else ())
+        state.with_spaces.announced(self.id, (SPACES,) if self.has_spaces else ())
         changes_n = layout.changes_n or any(change.kind == REPLICA_COUNT for change in services.staging.changes())
         may_change_n = changes_n or _all_know(state, layout, REPLICA_COUNTS)
         may_change_quorums = bool(layout.written_w) or _all_know(state, layout, QUORUMS)
         lacks_numbers = (may_change_quorums and not self.has_quorums) or (may_change_n and not self.has_replica_counts)
-        if lacks_numbers or is_too_old(state, self.id, layout):
+        lacks_spaces = services.numbering.is_swapped and not self.has_spaces
+        if lacks_numbers or lacks_spaces or is_too_old(state, self.id, layout):
             raise CommandError(of_earlier_version(f"{self.name} ({self.address})"))
 
     def check_secret(self, services: Services) -> None:
@@ -154,8 +159,8 @@ class Newcomer:
 def of_earlier_version(name: str) -> str:
     """The error for a node that could not read what all members may write."""
     return (
-        f"ERR node {name} runs a version that does not read Redis' types, databases or changes of N, R and W, and all "
-        "members may write them: start it with the members' version, then stage it again"
+        f"ERR node {name} runs a version that does not read Redis' types, databases, their swaps, or changes of N, R and W, "
+        "and all members may write them: start it with the members' version, then stage it again"
     )
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from protocol.databases import EVERY_DATABASE, database_of
+from protocol.databases import EVERY_SPACE, space_of
 from protocol.slots import SLOTS
 from server.core.base.errors import CommandError, Failure, no_read_quorum
 from server.core.commands.operator import layout_of
@@ -117,14 +117,14 @@ def read_page(
     limit: int,
     rounds_max: int = 1 << 30,
     end_slot: int = SLOTS,
-    database: int = EVERY_DATABASE,
+    space: int = EVERY_SPACE,
 ) -> Generator[Step, Any, KeyPage]:
-    """Live keys of a database from `place` up to a slot, about `limit`; fewer at the end, or when that takes more than so
+    """Live keys of a space from `place` up to a slot, about `limit`; fewer at the end, or when that takes more than so
     many rounds of questions. Raises CommandError without a quorum, and without a layout."""
     keys: list[bytes] = []
     types: list[int] = []
     while place < end_slot << HASH_BITS and len(keys) < limit and rounds_max:
-        heads = yield from read_heads(services, place, limit - len(keys), end_slot, database)
+        heads = yield from read_heads(services, place, limit - len(keys), end_slot, space)
         rounds_max -= 1
         place = heads.next_place
         now_ms = services.state.time_ms
@@ -137,36 +137,36 @@ def read_page(
 
 
 def read_heads(
-    services: Services, place: int, limit: int, end_slot: int = SLOTS, database: int = EVERY_DATABASE
+    services: Services, place: int, limit: int, end_slot: int = SLOTS, space: int = EVERY_SPACE
 ) -> Generator[Step, Any, Heads]:
-    """About `limit` keys of a database from `place` up to a slot, by one round of questions or two: fewer where the owners
+    """About `limit` keys of a space from `place` up to a slot, by one round of questions or two: fewer where the owners
     change, none if the layout has changed meanwhile. Raises UnreadRange without a quorum, and CommandError without a
     layout."""
     layout = layout_of(services)
     asked = record_questions.PageQuestion(
-        place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[end_slot], limit, True, _asked_of(services, layout, database)
+        place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[end_slot], limit, True, _asked_of(services, layout, space)
     )
     heads = yield from _page_of_range(services, layout, asked)
     if heads is None:
         return Heads([], place)
-    if database == EVERY_DATABASE:
+    if space == EVERY_SPACE:
         return heads
-    return heads._replace(records=[each for each in heads.records if database_of(each[0]) == database])
+    return heads._replace(records=[each for each in heads.records if space_of(each[0]) == space])
 
 
-def _asked_of(services: Services, layout: Layout, database: int) -> int:
-    """The database to ask owners for. A node of an earlier version has never heard of any, and has keys of 0 only."""
-    return database if services.state.with_databases.has_all(layout) else EVERY_DATABASE
+def _asked_of(services: Services, layout: Layout, space: int) -> int:
+    """The space to ask owners for. A node of an earlier version has never heard of any, and has keys of 0 only."""
+    return space if services.state.with_databases.has_all(layout) else EVERY_SPACE
 
 
 def page_after(
-    services: Services, page: KeyPage, end_slot: int = SLOTS, database: int = EVERY_DATABASE
+    services: Services, page: KeyPage, end_slot: int = SLOTS, space: int = EVERY_SPACE
 ) -> Generator[Step, Any, KeyPage]:
     """The page after `page`, for commands that read all pages: it ends in a later turn, so that other clients are
     served."""
     turn = services.state.turn
     limit = services.state.config.scan_page_keys
-    found = yield from read_page(services, page.next_place, limit, 1, end_slot, database)
+    found = yield from read_page(services, page.next_place, limit, 1, end_slot, space)
     if services.state.turn == turn:  # no other node was asked
         yield next_turn(services)
     return found
@@ -336,8 +336,8 @@ def _quorum(services: Services, part: Range, answers: Answers) -> list[Any]:
     return sound
 
 
-def count_keys(services: Services, database: int = EVERY_DATABASE) -> Generator[Step, Any, int]:
-    """How many live keys the cluster has in a database.
+def count_keys(services: Services, space: int = EVERY_SPACE) -> Generator[Step, Any, int]:
+    """How many live keys the cluster has in a space.
 
     Where R owners of a partition have the same hash they hold the same records, and any of them knows how many of these
     are values: nothing is read. The partition is read where owners differ, since keys are written at this moment, or where
@@ -346,7 +346,7 @@ def count_keys(services: Services, database: int = EVERY_DATABASE) -> Generator[
     while True:
         layout = layout_of(services)
         owners = _live_among(services, [member.id for member in layout.members])
-        asked = record_questions.Counting(layout.partitions, _asked_of(services, layout, database))
+        asked = record_questions.Counting(layout.partitions, _asked_of(services, layout, space))
         answers = yield services.questions.ask(
             owners, KEYCOUNTS, asked, patience_ms=READ_PATIENCE_MS, can_spare=_covers_all(services, layout)
         )
@@ -358,9 +358,7 @@ def count_keys(services: Services, database: int = EVERY_DATABASE) -> Generator[
         for partition, count in enumerate(counts):
             if services.state.layout is not layout:
                 break
-            size += (
-                count if count is not None else (yield from _count_by_reading(services, layout, partition, database))
-            )
+            size += count if count is not None else (yield from _count_by_reading(services, layout, partition, space))
         else:
             return size
 
@@ -381,11 +379,11 @@ def _agreed(services: Services, layout: Layout, partition: int, counts_of: dict[
     return agreed[0] if agreed else None
 
 
-def _count_by_reading(services: Services, layout: Layout, partition: int, database: int) -> Generator[Step, Any, int]:
+def _count_by_reading(services: Services, layout: Layout, partition: int, space: int) -> Generator[Step, Any, int]:
     first, last = layout.slot_range(partition)
     count = 0
     page = KeyPage([], first << HASH_BITS)
     while page.next_place < last + 1 << HASH_BITS:
-        page = yield from page_after(services, page, last + 1, database)
+        page = yield from page_after(services, page, last + 1, space)
         count += len(page.keys)
     return count

@@ -15,12 +15,12 @@ from collections.abc import Generator
 from typing import Any
 
 from protocol import resp
-from protocol.databases import client_key, database_of, inner_key
+from protocol.databases import client_key, inner_key, space_of
 from protocol.tokens import BadContext, decode_context, encode_context
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import check_sizes
-from server.core.commands.databases import check_databases, database_in
+from server.core.commands.databases import check_databases, space_in
 from server.core.commands.internal import internal
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.slices import in_slices
@@ -97,8 +97,8 @@ def _remove(draft: Draft, args: list[bytes], sink: Sink) -> bytes:
     return resp.integer(1)
 
 
-def _copy_options(args: list[bytes], database: int) -> tuple[bool, int]:
-    """Whether COPY may replace the target, and the target's database, `database` by default. Raises CommandError."""
+def _copy_options(services: Services, args: list[bytes], space: int) -> tuple[bool, int]:
+    """Whether COPY may replace the target, and the target's space, `space` by default. Raises CommandError."""
     replaces = False
     place = 3
     while place < len(args):
@@ -107,21 +107,21 @@ def _copy_options(args: list[bytes], database: int) -> tuple[bool, int]:
             replaces = True
         elif name == b"DB" and place + 1 < len(args):
             place += 1
-            database = database_in(args[place])
+            space = space_in(services.state, args[place])
         else:
             raise CommandError(SYNTAX)
         place += 1
-    return replaces, database
+    return replaces, space
 
 
 def _copy(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """COPY source destination [DB index] [REPLACE]: 1, or 0 if there is no source or the target is in use."""
-    replaces, database = _copy_options(args, database_of(args[2]))
-    if database != database_of(args[2]):
+    replaces, space = _copy_options(services, args, space_of(args[2]))
+    if space != space_of(args[2]):
         check_databases(services.state)
-    if database and services.state.config.cluster_mode:
+    if space != services.state.numbering.spaces[0] and services.state.config.cluster_mode:
         raise CommandError("ERR Copying to another database is not allowed in cluster mode")
-    target = inner_key(database, client_key(args[2]))
+    target = inner_key(space, client_key(args[2]))
     if args[1] == target:
         raise CommandError("ERR source and destination objects are the same")
     check_sizes(target, b"", services.state.config)

@@ -40,7 +40,7 @@ def _start(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
         raise CommandError(SYNTAX)
     if words == [b"KEY"]:
         check_sizes(args[3], b"", services.state.config)
-        services.run_steps(_repair_key(services, layout, inner_key(sink.database, args[3])), sink, number)
+        services.run_steps(_repair_key(services, layout, inner_key(sink.space, args[3])), sink, number)
         return None
     partitions = sorted({_partition(layout, word) for word in args[3::2]}) or range(layout.partitions)
     return resp.bulk(documents.encode(services.tasks.start(partitions).document()))

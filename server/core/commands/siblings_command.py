@@ -55,17 +55,17 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     if count < 1:
         raise CommandError(SYNTAX)
     pattern = glob_of(found.get(b"MATCH", b"*"), services.state.config)
-    services.run_steps(_page(services, sink.database, place, min(count, keys_max), pattern), sink, number)
+    services.run_steps(_page(services, sink.space, place, min(count, keys_max), pattern), sink, number)
 
 
-def _page(services: Services, database: int, place: int, count: int, pattern: Glob) -> Steps:
+def _page(services: Services, space: int, place: int, count: int, pattern: Glob) -> Steps:
     rounds = examined = 0
     conflicts: dict[bytes, Conflict] = {}
     unlisted: list[int] = []
     while place < END and examined < count and rounds < _ROUNDS and not unlisted:
         rounds += 1
         try:
-            heads = yield from read_heads(services, place, count - examined, database=database)
+            heads = yield from read_heads(services, place, count - examined, space=space)
         except UnreadRange as error:
             unlisted = _partitions_in(layout_of(services), place, error.part)
             place = error.part.end_slot << HASH_BITS

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from protocol import resp
-from protocol.databases import database_of, inner_key
+from protocol.databases import inner_key, space_of
 from server.core.base.errors import SYNTAX, WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
@@ -84,11 +84,11 @@ def parse_options(words: list[bytes], may_store: bool) -> SortOptions:
     return wanted._replace(gets=tuple(gets))
 
 
-def key_of(pattern: bytes, element: bytes, database: int = 0) -> tuple[bytes, bytes]:
+def key_of(pattern: bytes, element: bytes, space: int = 0) -> tuple[bytes, bytes]:
     """The inner key that a pattern with a * names for an element, and the field of a hash, empty for a string."""
     prefix, _, rest = pattern.partition(b"*")
     suffix, _, field = rest.partition(b"->")
-    return inner_key(database, prefix + element + (suffix if field else rest)), field
+    return inner_key(space, prefix + element + (suffix if field else rest)), field
 
 
 def number_of(text: bytes) -> float:
@@ -147,7 +147,7 @@ def _elements_of(services: Services, view: View, wanted: SortOptions) -> Generat
 
 
 def _looked_up(
-    services: Services, database: int, pattern: bytes, elements: Sequence[bytes]
+    services: Services, space: int, pattern: bytes, elements: Sequence[bytes]
 ) -> Generator[Step, Any, list[bytes | None]]:
     """What a pattern of BY or GET names for each element."""
     if pattern == b"#":
@@ -156,7 +156,7 @@ def _looked_up(
         return [None] * len(elements)
     found: list[bytes | None] = []
     for start in range(0, len(elements), _GATHERED_KEYS):
-        named = [key_of(pattern, element, database) for element in elements[start : start + _GATHERED_KEYS]]
+        named = [key_of(pattern, element, space) for element in elements[start : start + _GATHERED_KEYS]]
         views = yield gather(services, [key for key, _ in named])
         for view, (_, field) in zip(views, named, strict=True):
             if field:
@@ -170,15 +170,15 @@ def _sorted(services: Services, sink: Sink, key: bytes, wanted: SortOptions) -> 
     (view,) = yield gather(services, [key])
     if view.key_type not in (NONE, LIST, SET, ZSET):
         raise CommandError(WRONGTYPE)
-    elements, database = (yield from _elements_of(services, view, wanted)), database_of(key)
+    elements, space = (yield from _elements_of(services, view, wanted)), space_of(key)
     if wanted.sorts():
-        elements = yield from _ordered(services, database, elements, wanted)
+        elements = yield from _ordered(services, space, elements, wanted)
     elements = elements[cut(len(elements), wanted)]
     if len(elements) * len(wanted.gets) > _CELLS_MAX:
         raise CommandError(f"ERR the GET options of SORT answer at most {_CELLS_MAX} values: use LIMIT")
     columns: list[list[bytes | None]] = []
     for pattern in wanted.gets or (b"#",):
-        columns += [(yield from _looked_up(services, database, pattern, elements))]
+        columns += [(yield from _looked_up(services, space, pattern, elements))]
     if wanted.destination is not None:
         return (yield from _store(services, wanted.destination, columns))
     pieces = [b"*%d\r\n" % (len(elements) * len(columns))]
@@ -207,12 +207,12 @@ def _store(services: Services, destination: bytes, columns: list[list[bytes | No
 
 
 def _ordered(
-    services: Services, database: int, elements: list[bytes], wanted: SortOptions
+    services: Services, space: int, elements: list[bytes], wanted: SortOptions
 ) -> Generator[Step, Any, list[bytes]]:
     """The elements in the order that is asked for."""
     values: Sequence[bytes | None] = elements
     if wanted.by is not None:
-        values = yield from _looked_up(services, database, wanted.by, elements)
+        values = yield from _looked_up(services, space, wanted.by, elements)
     weights: list[Any] = []
     for start in range(0, len(elements), _SLICE_ELEMENTS):
         if start:

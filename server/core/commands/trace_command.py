@@ -100,7 +100,7 @@ def _checked(services: Services, sink: Sink, args: list[bytes]) -> tuple[Command
     refusal = None if sink.rights is None else sink.rights.refusal(sink, args)
     if refusal is not None:  # `access` is not asked: it would note a read of a client that tracks
         raise CommandError(_text(refusal))
-    return spec, inner_arguments(services.state, spec, args, sink.database)
+    return spec, inner_arguments(services.state, spec, args, sink.space)
 
 
 def _text(reply: bytes) -> str:

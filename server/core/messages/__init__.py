@@ -6,6 +6,7 @@
                     the kinds by which nodes announce things: clocks, liveness, layouts, their stores
     users.py        the kinds by which nodes share the document of users
     libraries.py    the kinds, and the questions, by which nodes share the libraries of functions
+    numberings.py   the kinds, and the questions, by which nodes share the numbering of databases
     queues.py       the kinds by which nodes serve clients that wait for elements
     publications.py the kinds by which nodes share what clients publish, and tell each other which keys have changed
     traces.py       the envelope of messages of traced requests, and the question for what a node has noted of one
@@ -38,6 +39,7 @@ is read.
     STAGED                            what operators have staged for the next layout
     USERS, USERSVIEW                  the users of the cluster, and a digest of them (services/users.py)
     LIBRARIES, LIBVIEW                the libraries of functions, and a digest of them (services/functions.py)
+    NUMBERS, NUMVIEW                  the numbering of databases, and a digest of it (services/numbering.py)
     WAKE, FORGET                      clients that wait for elements of a key: there are some; they wait no more
     ESCROW, CLEARED, OPENED, SETTLED  elements on their way to such clients (waiting/deliveries.py)
     PUBLISHED                         what clients of its sender have published (pubsub/)

@@ -16,6 +16,7 @@ from server.core.liveness.gossip_table import TABLE_ENTRIES_MAX, TableEntry, dec
 from server.core.messages import shapes
 from server.core.messages.kinds import Kind, nothing
 from server.core.messages.libraries import LIBRARIES, LIBVIEW
+from server.core.messages.numberings import NUMBERS, NUMVIEW
 from server.core.messages.publications import ALTERED, CHANGED, FLUSHED, MADE, NOTIFY, PUBLISHED, WATCHING
 from server.core.messages.reader import Malformed, Reader
 from server.core.messages.users import USERS, USERSVIEW
@@ -221,5 +222,5 @@ def encode_poison(reading: int, poison: PoisonCommand) -> bytes:
 
 ANNOUNCEMENTS: Final[Sequence[Kind[Any]]] = (
     CLOCK, TIME, TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, DUPLICATE, FULL, ORDERLY, POISON, USERS, USERSVIEW,
-    LIBRARIES, LIBVIEW, PUBLISHED, WATCHING, CHANGED, ALTERED, MADE, FLUSHED, NOTIFY,
+    LIBRARIES, LIBVIEW, NUMBERS, NUMVIEW, PUBLISHED, WATCHING, CHANGED, ALTERED, MADE, FLUSHED, NOTIFY,
 )  # fmt: skip

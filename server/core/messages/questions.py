@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 from protocol.bounds import COUNT_MAX, TIME_MS_MAX
 from protocol.frames import encode_message
 from protocol.slots import SLOTS
+from server.core.messages import numberings, shapes
 from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
-from server.core.messages import shapes
 from server.core.messages.announcements import (
     ANNOUNCEMENTS,
     LayoutView,
@@ -246,7 +246,7 @@ SUBSCRIPTIONS: Final[Question[Subscribed, list[bytes]]] = Question(
 
 _ALL: Sequence[Question[Any, Any]] = (
     *records.ALL, *EXCHANGE_QUESTIONS, TRACE, STATUS, REPAIR, TASKS, PAUSE, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE,
-    SIZES, STAGED, WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN, CONFIRMED, REPAIRED,
+    SIZES, STAGED, WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, *numberings.ALL, LIBRARY, LIBKNOWN, CONFIRMED, REPAIRED,
 )  # fmt: skip
 QUESTIONS: Final = {question.name: question for question in _ALL}
 

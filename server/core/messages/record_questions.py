@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from protocol.bounds import COUNTER_MAX
-from protocol.databases import DATABASES, EVERY_DATABASE
+from protocol.databases import DATABASES, EVERY_SPACE
 from protocol.slots import SLOTS
 from server.core.messages import shapes
 from server.core.messages.asking import (
@@ -45,45 +45,45 @@ _COUNT: Final = Struct(">8sII")  # a KeyCount
 
 
 class PageQuestion(NamedTuple):
-    """Asks for about `limit` keys of a range of storage keys; `live`: only those that may be live, of one database or of
+    """Asks for about `limit` keys of a range of storage keys; `live`: only those that may be live, of one space or of
     all."""
 
     start: bytes
     end: bytes
     limit: int
     live: bool
-    database: int = EVERY_DATABASE
+    space: int = EVERY_SPACE
 
 
 def _page(items: Reader) -> PageQuestion:
     start, end = range_in(items)
     limit = items.integer(1 << 40, 1)
     live = items.left() > 0 and items.word((LIVE,)) == LIVE
-    return PageQuestion(start, end, limit, live, _database(items))
+    return PageQuestion(start, end, limit, live, _space(items))
 
 
-def _database(items: Reader) -> int:
-    """The database at the end of a question; EVERY_DATABASE if there is none."""
-    return items.integer(DATABASES - 1) if items.left() else EVERY_DATABASE
+def _space(items: Reader) -> int:
+    """The space at the end of a question; EVERY_SPACE if there is none."""
+    return items.integer(DATABASES - 1) if items.left() else EVERY_SPACE
 
 
 def _page_items(page: PageQuestion) -> list[bytes]:
     items = [page.start, page.end, b"%d" % page.limit]
     if not page.live:
         return items
-    return [*items, LIVE] if page.database == EVERY_DATABASE else [*items, LIVE, b"%d" % page.database]
+    return [*items, LIVE] if page.space == EVERY_SPACE else [*items, LIVE, b"%d" % page.space]
 
 
 class Counting(NamedTuple):
-    """Asks for the counts of each of so many partitions: of the keys of one database, or of all."""
+    """Asks for the counts of each of so many partitions: of the keys of one space, or of all."""
 
     partitions: int
-    database: int = EVERY_DATABASE
+    space: int = EVERY_SPACE
 
 
 def _counting_items(asked: Counting) -> list[bytes]:
     items = [as_item(asked.partitions)]
-    return items if asked.database == EVERY_DATABASE else [*items, as_item(asked.database)]
+    return items if asked.space == EVERY_SPACE else [*items, as_item(asked.space)]
 
 
 class PageAnswer(NamedTuple):
@@ -137,7 +137,7 @@ HEADS: Final = Question(b"HEADS", as_they_are, lambda items: items.storage_keys(
 KEYCOUNTS: Final[Question[Counting, list[KeyCount]]] = Question(
     b"KEYCOUNTS",
     _counting_items,
-    lambda items: Counting(partitions_in(items), _database(items)),
+    lambda items: Counting(partitions_in(items), _space(items)),
     lambda counts: [b"".join([_COUNT.pack(*count) for count in counts])],
     _key_counts,
 )

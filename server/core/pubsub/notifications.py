@@ -23,7 +23,7 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
-from protocol.databases import client_key, database_of
+from protocol.databases import client_key, space_of
 from server.core.base.state import MISSED, State
 from server.core.base.subscriber import CHANNEL
 from server.core.messages.publications import EventSetting, encode_notify
@@ -106,7 +106,7 @@ class Notifications:
 
     def _publish(self, kind: int, event: bytes, storage_key: bytes) -> None:
         inner, flags = storage_key[PREFIX_BYTES:], self._setting.flags
-        database, key = database_of(inner), client_key(inner)
+        database, key = self._state.numbering.numbers[space_of(inner)], client_key(inner)
         if flags & kind:
             if flags & KEYSPACE:
                 self._publishing.publish(CHANNEL, b"__keyspace@%d__:%b" % (database, key), event)

@@ -22,7 +22,6 @@ from typing import Final
 
 from mypy_extensions import i16, i64
 
-from protocol.databases import shown_key
 from protocol.slots import SLOTS
 from server.core.records import versions
 from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
@@ -264,7 +263,7 @@ class Records:
         if key in self.deferred.by_key:
             record = self.deferred.make(key)
             if record is None:
-                raise self.damage(key, f"the patches of key {shown_key(key[PREFIX_BYTES:])} make no sound record of it")
+                raise self.damage(key, f"the patches of key {self.listeners.shown_key(key)} make no sound record of it")
         elif record is _UNKNOWN:
             record = self._load(key)
         self._keep(key, record)
@@ -281,7 +280,7 @@ class Records:
         except self._damage_error as error:
             raise self.damage(key, str(error)) from error
         if record is not None and not versions.verify(record):
-            raise self.damage(key, f"the stored record of key {shown_key(key[PREFIX_BYTES:])} fails its checksum")
+            raise self.damage(key, self.listeners.wrong_checksum(key))
         return record
 
     def damage(self, key: bytes, message: str) -> DamagedRecord:

@@ -31,7 +31,7 @@ from librt.vecs import vec
 from mypy_extensions import i32, i64
 from xxhash import xxh3_64_digest
 
-from protocol.databases import MARK, database_of
+from protocol.databases import MARK, space_of
 from protocol.native import native
 from protocol.slots import SLOTS
 from server.core.records import versions
@@ -42,9 +42,9 @@ SLOT_BITS = 14
 EMPTY = bytes(8)  # the hash of a range without records
 _CHUNK_LEAVES = 64  # the document omits chunks of this size whose leaves are all empty
 _VERSION = 2  # of the document; version 1 had one count per slot, so a node that finds it reads all records
-_VERSION_DATABASES = 3  # of a document with counts of other databases than 0; without any, it is of version 2
+_VERSION_SPACES = 3  # of a document with counts of other spaces than 0; without any, it is of version 2
 _COUNTS = 3  # counts per slot
-_DATABASE_COUNTS = 2  # counts per slot of another database
+_SPACE_COUNTS = 2  # counts per slot of another space
 _KEY_AT: Final = 6  # where the inner key begins in a storage key
 
 Span = tuple[int, int]  # a range of leaves: start included, end not
@@ -58,8 +58,8 @@ _COUNT_BYTES: Final = SLOTS * 4  # one count of each slot, in the document
 _DAMAGED = versions.encode({bytes(8): 0}, [versions.Sibling(bytes(8), 0, 0, versions.VALUE, b"")])[8:]
 
 
-class DatabaseCounts:
-    """The counts per slot of a database other than 0."""
+class SpaceCounts:
+    """The counts per slot of a space other than 0."""
 
     __slots__ = ("expiring", "live")
 
@@ -69,9 +69,9 @@ class DatabaseCounts:
 
 
 class Trees:
-    """The leaves of one node, and its counts per slot; `databases` has those of databases other than 0."""
+    """The leaves of one node, and its counts per slot; `spaces` has those of spaces other than 0."""
 
-    __slots__ = ("_empty_hashes", "_shift", "counts", "databases", "expiring", "leaf_bits", "leaves", "live")
+    __slots__ = ("_empty_hashes", "_shift", "counts", "expiring", "leaf_bits", "leaves", "live", "spaces")
 
     def __init__(self, leaf_bits: int) -> None:
         self.leaf_bits = leaf_bits
@@ -81,7 +81,7 @@ class Trees:
         self.counts = vec[i32]([0] * SLOTS)
         self.live = vec[i32]([0] * SLOTS)
         self.expiring = vec[i32]([0] * SLOTS)
-        self.databases: dict[int, DatabaseCounts] = {}
+        self.spaces: dict[int, SpaceCounts] = {}
 
     def change(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """HOT. Updates leaf and counts for a record that was `old` and is now `new`; None stands for no record."""
@@ -103,7 +103,7 @@ class Trees:
         if before != after:
             self._recount(position >> 16, before, after)
             if key.startswith(MARK, _KEY_AT):
-                self._recount_database(key, position >> 16, before, after)
+                self._recount_space(key, position >> 16, before, after)
 
     def replace_checksum(self, key: bytes, before: bytes, after: bytes) -> None:
         """Updates the leaf for a record whose checksum was `before` and is now `after`, and that is counted as it was."""
@@ -121,9 +121,9 @@ class Trees:
         elif before == EXPIRING and self.expiring[slot]:
             self.expiring[slot] -= 1
 
-    def _recount_database(self, key: bytes, slot: i64, before: i64, after: i64) -> None:
-        """As `_recount`, for the counts of the record's own database."""
-        counts = self.counts_of(database_of(key[_KEY_AT:]))
+    def _recount_space(self, key: bytes, slot: i64, before: i64, after: i64) -> None:
+        """As `_recount`, for the counts of the record's own space."""
+        counts = self.counts_of(space_of(key[_KEY_AT:]))
         if counts is None:
             return
         if before == DEAD:
@@ -135,26 +135,26 @@ class Trees:
         elif before == EXPIRING and counts.expiring[slot]:
             counts.expiring[slot] -= 1
 
-    def counts_of(self, database: int) -> DatabaseCounts | None:
-        """Returns the counts of a database other than 0; None for database 0, and for all of them."""
-        if database <= 0:
+    def counts_of(self, space: int) -> SpaceCounts | None:
+        """Returns the counts of a space other than 0; None for space 0, and for all of them."""
+        if space <= 0:
             return None
-        counts = self.databases.get(database)
+        counts = self.spaces.get(space)
         if counts is None:
-            counts = self.databases[database] = DatabaseCounts(vec[i32]([0] * SLOTS), vec[i32]([0] * SLOTS))
+            counts = self.spaces[space] = SpaceCounts(vec[i32]([0] * SLOTS), vec[i32]([0] * SLOTS))
         return counts
 
-    def keys_of(self, database: int, start_slot: int, end_slot: int) -> tuple[int, int]:
-        """Returns how many live keys a database, or every one, has in some slots, and how many of these expire."""
-        if database > 0:
-            counts = self.databases.get(database)
+    def keys_of(self, space: int, start_slot: int, end_slot: int) -> tuple[int, int]:
+        """Returns how many live keys a space, or every one, has in some slots, and how many of these expire."""
+        if space > 0:
+            counts = self.spaces.get(space)
             if counts is None:
                 return 0, 0
             return sum(counts.live[start_slot:end_slot]), sum(counts.expiring[start_slot:end_slot])
         live, expiring = sum(self.live[start_slot:end_slot]), sum(self.expiring[start_slot:end_slot])
-        if database == 0:
-            live -= sum([sum(each.live[start_slot:end_slot]) for each in self.databases.values()])
-            expiring -= sum([sum(each.expiring[start_slot:end_slot]) for each in self.databases.values()])
+        if space == 0:
+            live -= sum([sum(each.live[start_slot:end_slot]) for each in self.spaces.values()])
+            expiring -= sum([sum(each.expiring[start_slot:end_slot]) for each in self.spaces.values()])
         return live, expiring
 
     def fill(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
@@ -198,7 +198,7 @@ class Trees:
             self.leaves[leaf] = 0
         for slot in range(first_slot, end_slot):
             self.counts[slot] = self.live[slot] = self.expiring[slot] = 0
-        for counts in self.databases.values():
+        for counts in self.spaces.values():
             for slot in range(first_slot, end_slot):
                 counts.live[slot] = counts.expiring[slot] = 0
 
@@ -213,10 +213,10 @@ class Trees:
     def encode(self) -> bytes:
         """Returns the document from which `restore` makes the same tree."""
         parts = [_packed(counts) for counts in (self.counts, self.live, self.expiring)]
-        if self.databases:
-            parts.append(bytes([len(self.databases)]))
-            for database, its_counts in sorted(self.databases.items()):
-                parts += (bytes([database]), _packed(its_counts.live), _packed(its_counts.expiring))
+        if self.spaces:
+            parts.append(bytes([len(self.spaces)]))
+            for space, its_counts in sorted(self.spaces.items()):
+                parts += (bytes([space]), _packed(its_counts.live), _packed(its_counts.expiring))
         leaves = bytes(memoryview(self.leaves))
         size = 8 * _CHUNK_LEAVES
         empty = bytes(size)
@@ -225,7 +225,7 @@ class Trees:
             if chunk != empty:
                 parts += (_INDEX.pack(index), chunk)
         rest = b"".join(parts)
-        version = _VERSION_DATABASES if self.databases else _VERSION
+        version = _VERSION_SPACES if self.spaces else _VERSION
         header = _HEADER.pack(b"", version, self.leaf_bits)[8:]
         return xxh3_64_digest(header + rest) + header + rest
 
@@ -237,13 +237,13 @@ class Trees:
             return False
         if checksum != xxh3_64_digest(document[8:]) or leaf_bits != self.leaf_bits:
             return False
-        if version not in (_VERSION, _VERSION_DATABASES):
+        if version not in (_VERSION, _VERSION_SPACES):
             return False
         start = _HEADER.size + _COUNTS * _COUNT_BYTES
         counts = _unpacked(document[_HEADER.size : start])
-        self.databases = {}
-        if version == _VERSION_DATABASES:
-            start = self._restore_databases(document, start)
+        self.spaces = {}
+        if version == _VERSION_SPACES:
+            start = self._restore_spaces(document, start)
         for offset in range(start, len(document), _INDEX.size + 8 * _CHUNK_LEAVES):
             first = _INDEX.unpack_from(document, offset)[0] * _CHUNK_LEAVES
             for index, leaf in enumerate(_chunk_of(document, offset + _INDEX.size)):
@@ -258,14 +258,14 @@ class Trees:
         """Returns what the functions in C change (protocol/c/records.h): leaves and counts, and the cache's shards."""
         return _native_shelf(young, self.leaves, self.counts, self.live, int(self._shift), record_bytes_max, MARK)
 
-    def _restore_databases(self, document: bytes, start: int) -> int:
-        """Loads the counts of other databases, which begin at `start`. Returns where they end."""
+    def _restore_spaces(self, document: bytes, start: int) -> int:
+        """Loads the counts of other spaces, which begin at `start`. Returns where they end."""
         start += 1
         for _ in range(document[start - 1]):
-            counts = _unpacked(document[start + 1 : start + 1 + _DATABASE_COUNTS * _COUNT_BYTES])
+            counts = _unpacked(document[start + 1 : start + 1 + _SPACE_COUNTS * _COUNT_BYTES])
             live, expiring = vec[i32](counts[:SLOTS]), vec[i32](counts[SLOTS:])
-            self.databases[document[start]] = DatabaseCounts(live, expiring)
-            start += 1 + _DATABASE_COUNTS * _COUNT_BYTES
+            self.spaces[document[start]] = SpaceCounts(live, expiring)
+            start += 1 + _SPACE_COUNTS * _COUNT_BYTES
         return start
 
 

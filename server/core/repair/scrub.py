@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from protocol.databases import shown_key
 from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.collection.collection import Collection
@@ -27,7 +26,7 @@ from server.core.records import versions
 from server.core.records.gaps import read_stretch
 from server.core.records.live_slots import rescan_uncounted
 from server.core.records.paging import PAGE_BYTES
-from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.records.records import SLOT_PREFIX
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
@@ -117,7 +116,7 @@ class Scrub:
         state = self._state
         state.statistics.records_scrubbed += 1
         if not versions.verify(record):
-            state.records.damage(key, f"the stored record of key {shown_key(key[PREFIX_BYTES:])} fails its checksum")
+            state.records.damage(key, state.records.listeners.wrong_checksum(key))
             return False
         slot = int.from_bytes(key[:2], "big")
         route = state.routes[slot >> state.route_shift]

@@ -9,13 +9,13 @@ read, so that no answer takes too long a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
-    PAGE start end limit LIVE    [LIVE, next, key, summary, …]: only records with a live sibling, of one database if the
-    [database]                   question names one. A prefix is the first 6 bytes of a storage
+    PAGE start end limit LIVE    [LIVE, next, key, summary, …]: only records with a live sibling, of one space if the
+    [space]                      question names one. A prefix is the first 6 bytes of a storage
                                  key: the slot and a hash of the key. The answer is complete for all storage keys before
                                  the prefix `next`. All keys with the same prefix are in the same answer.
     HEADS key …                  the skeleton of each key, dead or live, empty if there is none. The answer may end early.
-    KEYCOUNTS partitions         for each partition: its hash, how many live keys it has (of one database if the question
-    [database]                   names one), and how many of these have an expiry
+    KEYCOUNTS partitions         for each partition: its hash, how many live keys it has (of one space if the question
+    [space]                      names one), and how many of these have an expiry
 
 Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
 a live sibling of a key, the merge has no live sibling either. If one owner lists a key and another does not, the other
@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from protocol.databases import EVERY_DATABASE, database_of, shown_key
+from protocol.databases import EVERY_SPACE, space_of
 from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.messages.record_questions import Counting, KeyCount, PageAnswer, PageQuestion
@@ -61,7 +61,7 @@ def page(state: State, asked: PageQuestion) -> PageAnswer | None:
         return None
     try:
         if asked.live:
-            return _LivePage(state, end, limit, asked.database).read(start)
+            return _LivePage(state, end, limit, asked.space).read(start)
         return _whole_page(state, start, end, limit)
     except DamagedRecord:
         return None
@@ -92,15 +92,15 @@ def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> PageAnswe
 def _check(state: State, key: bytes, record: bytes) -> None:
     """Raises DamagedRecord if the checksum of a record is wrong or its storage key is too short."""
     if len(key) < PREFIX_BYTES or not versions.verify(record):
-        raise state.records.damage(key, f"the stored record of key {shown_key(key[PREFIX_BYTES:])} fails its checksum")
+        raise state.records.damage(key, state.records.listeners.wrong_checksum(key))
 
 
 class _LivePage:
     """Collects the answer to one PAGE with LIVE."""
 
-    def __init__(self, state: State, end: bytes, limit: int, database: int) -> None:
+    def __init__(self, state: State, end: bytes, limit: int, space: int) -> None:
         self._state = state
-        self._database = database
+        self._space = space
         self._end = end
         self._limit = limit
         self._found: list[bytes] = []
@@ -129,11 +129,11 @@ class _LivePage:
         """
         records = self._state.records
         counts = records.trees.counts
-        first = slot = end = next_live_slot(records, slot, end_slot, self._database)
+        first = slot = end = next_live_slot(records, slot, end_slot, self._space)
         skipped = keys = 0
         while slot < end_slot and skipped < _SKIPPED_KEYS and keys <= EXAMINED_MAX:
             keys += counts[slot]
-            if has_live(records, slot, self._database):
+            if has_live(records, slot, self._space):
                 skipped, end = 0, slot + 1
             else:
                 skipped += counts[slot]
@@ -164,9 +164,9 @@ class _LivePage:
         ) and self._examined > 0
 
     def _examine(self, key: bytes, record: bytes) -> None:
-        """HOT. Adds a record to the page if it may be live and belongs to the database of the question."""
+        """HOT. Adds a record to the page if it may be live and belongs to the space of the question."""
         self._examined += 1
-        if self._database != EVERY_DATABASE and database_of(key[PREFIX_BYTES:]) != self._database:
+        if self._space != EVERY_SPACE and space_of(key[PREFIX_BYTES:]) != self._space:
             return
         self._size += len(key) + len(record)
         _check(self._state, key, record)
@@ -207,6 +207,6 @@ def key_counts(state: State, asked: Counting) -> list[KeyCount] | None:
         if not state.routes[partition].owned or is_uncounted(state.records, first, first + width):
             found.append(UNKNOWN)
             continue
-        live, expiring = trees.keys_of(asked.database, first, first + width)
+        live, expiring = trees.keys_of(asked.space, first, first + width)
         found.append(KeyCount(trees.hash_of(trees.span_of(partitions, partition)), live, expiring))
     return found

@@ -58,6 +58,11 @@ class Change:
         return self.weight if self.kind == ADDRESS else 0
 
     @property
+    def newcomer(self) -> str:
+        """The id of the node that becomes a member; empty for other kinds."""
+        return self.node if self.kind == JOIN else self.other if self.kind == REPLACE else ""
+
+    @property
     def quorum(self) -> int:
         """The R or W that the cluster gets; 0 for other kinds."""
         return self.weight if self.kind in QUORUMS else 0

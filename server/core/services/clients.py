@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from server.core.base.sinks import Access, Session
+from protocol.databases import Numbering, space_of
+from server.core.base.sinks import SWAPPED, Access, Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
 from server.core.services.client_pause import ClientPause
@@ -30,8 +31,19 @@ class ClientSessions:
         self._last_id += 1
         self._state.statistics.connections += 1
         session = Session(self._last_id, address, local_address, now_ms, self._state.ready, self._state.statistics)
+        session.space = self._state.numbering.spaces[0]
         self.sessions[session.id] = session
         return session
+
+    def renumber(self, before: Numbering) -> None:
+        """Databases were swapped: each client keeps the number of its database. What it has watched counts as changed if
+        some of it was in a database that is another one now. Transactions and scripts that run keep their databases."""
+        spaces = self._state.numbering.spaces
+        for session in self.sessions.values():
+            session.space = spaces[session.database]
+            watched = session.watched or {}
+            if any(spaces[before.numbers[space_of(key)]] != space_of(key) for key in watched):
+                session.watched = dict.fromkeys(watched, SWAPPED)
 
     def close(self, session: Session) -> None:
         """The client has disconnected. Its requests in flight run to their end; nobody reads their replies."""

@@ -66,6 +66,7 @@ from server.core.services.audit import Audit
 from server.core.services.clients import ClientSessions
 from server.core.services.functions import Functions
 from server.core.services.latencies import Latencies
+from server.core.services.numbering import DatabaseNumbering
 from server.core.services.process import Process
 from server.core.services.scripts import Scripts
 from server.core.services.services import Services
@@ -133,19 +134,19 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     clients, scripts = ClientSessions(state, waiting.blocked, timers), Scripts(state, timers)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
-    votes = Votes(state, writes.unconfirmed, reads.is_overdue)
-    collection = Collection(state, questions, background)
+    votes, collection = Votes(state, writes.unconfirmed, reads.is_overdue), Collection(state, questions, background)
     scrub = Scrub(state, questions, background, collection)
     mending, hint_replay = Mending(state, questions, background), HintReplay(state, background, questions)
     layout_listeners: list[Callable[[], None]] = []
     membership = Membership(state, background, computing, (reads, writes), layout_listeners)
-    duplicates, rollback = DuplicateDetector(state), RollbackDetector(state)
+    duplicates, rollback, staging = DuplicateDetector(state), RollbackDetector(state), Staging(state, computing)
+    numbering = DatabaseNumbering(state, clients, waiting.blocked, tracking, staging)
     transfers = Transfers(state, questions, background, membership)
     filling = Filling(state, questions, background, membership)
-    end_scripts = scripts.workers.end_all
-    shutdown = Shutdown(state, questions, background, waiting.deliveries, clients.close_blocked, end_scripts)
+    ends = clients.close_blocked, scripts.workers.end_all
+    shutdown = Shutdown(state, questions, background, waiting.deliveries, *ends)
     tasks = RepairTasks(state, questions, background, (transfers.tasks, filling.tasks))
-    layout_listeners += [filling.review, hint_replay.review, shutdown.serve, tracking.invalidate_all]
+    layout_listeners += [numbering.review, filling.review, hint_replay.review, shutdown.serve, tracking.invalidate_all]
     return Services(
         state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
@@ -157,7 +158,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         anti_entropy=AntiEntropy(state, questions, background), jobs=RepairJobs(state, questions, background),
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
-        transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),
+        transfers=transfers, filling=filling, shutdown=shutdown, staging=staging, numbering=numbering,
         addresses=Addresses(state, membership, duplicates, rollback), checkpoints=Checkpoints(state, background, writes),
         cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
         full_repair=FullRepair(state, questions, background, membership),

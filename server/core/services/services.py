@@ -50,6 +50,7 @@ from server.core.services.audit import Audit
 from server.core.services.clients import ClientSessions
 from server.core.services.functions import Functions
 from server.core.services.latencies import Latencies
+from server.core.services.numbering import DatabaseNumbering
 from server.core.services.process import Process
 from server.core.services.scripts import Scripts
 from server.core.services.users import Users
@@ -75,6 +76,7 @@ class Services:
     users: Users
     scripts: Scripts
     functions: Functions
+    numbering: DatabaseNumbering
     clock_report: ClockReport
     publishing: Publishing
     monitors: Monitors

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from protocol.bounds import COUNTER_MAX
 from server.core.base.errors import CommandError
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
@@ -33,6 +34,7 @@ class Sharing(Generic[D]):
         self._encode = encode
         self._digest: bytes | None = None
         self.document = document
+        self._is_stored = True
         self.size_bytes = len(document.encode())
 
     # --- changing
@@ -45,14 +47,29 @@ class Sharing(Generic[D]):
             )
 
     def next_counter(self, present: SharedEntry | None) -> int:
-        """The first part of the version of a change: later than that of the entry before."""
-        return max(self._state.clock.next(), present.counter + 1 if present is not None else 0)
+        """The first part of the version of a change: later than that of the entry before. Raises CommandError if there is
+        no later one, which other nodes would read."""
+        counter = max(self._state.clock.next(), present.counter + 1 if present is not None else 0)
+        if counter > COUNTER_MAX:
+            raise CommandError(
+                f"ERR node {self._state.member.name} cannot change the {self._name.decode()}: the version of what is there "
+                f"is the highest possible, {COUNTER_MAX:x}"
+            )
+        return counter
 
     def adopt(self, document: D) -> None:
-        """Stores the document with the batch of the turn."""
+        """Brings the document into force, and stores it with the batch of the turn, or once the disk has room."""
         self.document = document
         self._digest = None
-        encoded = document.encode()
+        self._is_stored = False
+        self.store()
+
+    def store(self) -> None:
+        """Stores the document, unless it is stored, or has no room."""
+        if self._is_stored or self._state.room == FOR_NOTHING:
+            return
+        self._is_stored = True
+        encoded = self.document.encode()
         self.size_bytes = len(encoded)
         self._state.records.put_document(self._name, encoded)
 
@@ -84,9 +101,9 @@ class Sharing(Generic[D]):
         if digest != self.digest() and peer in self._state.links:
             self.send_all(peer)
 
-    def merged_with(self, document: D) -> D | None:
+    def merged_with(self, document: D, needs_room: bool = True) -> D | None:
         """Our document merged with that of another node, or a part of it; None if that changes nothing, or has no room."""
-        if self._state.room == FOR_NOTHING:
+        if needs_room and self._state.room == FOR_NOTHING:
             return None  # it cannot be stored; gossip brings it again
         following = merged(self.document, document)
         return following if following != self.document else None

@@ -196,17 +196,18 @@ class Users:
             raise CommandError(f"ERR {error}") from None
         self._check_count(user.rule_count())
         self._check_limits(name, user)
-        self._put(name, user, self._born(name) if before is not None else None)
-        self._publish([name])
+        document = self._with(self._document, name, user, self._born(name) if before is not None else None)
+        self._publish(document, [name])
 
     def delete(self, names: Sequence[bytes]) -> int:
         """Deletes users, and ends their sessions. Returns how many there were."""
         present = [name for name in dict.fromkeys(names) if name != DEFAULT_NAME and self.find(name) is not None]
         if present:
             self.sharing.check_room()
+            document = self._document
             for name in present:
-                self._put(name, None, self._born(name))
-            self._publish(present)
+                document = self._with(document, name, None, self._born(name))
+            self._publish(document, present)
         return len(present)
 
     def _check_count(self, count: int) -> None:
@@ -226,15 +227,14 @@ class Users:
         if size > config.users_bytes_max:
             raise CommandError(f"ERR the rules of all users together exceed users_bytes_max={config.users_bytes_max}")
 
-    def _put(self, name: bytes, user: User | None, born: int | None) -> None:
-        """Puts an entry in the document, under a version later than the one before; the caller publishes it."""
-        counter = self.sharing.next_counter(self._document.entries.get(name))
-        entry = UserEntry(counter, self._state.id, counter if born is None else born, user)
-        self.sharing.document = self._document.with_entry(name, entry)
+    def _with(self, document: Document, name: bytes, user: User | None, born: int | None) -> Document:
+        """The document with an entry under a version later than the one before. Raises CommandError."""
+        counter = self.sharing.next_counter(document.entries.get(name))
+        return document.with_entry(name, UserEntry(counter, self._state.id, counter if born is None else born, user))
 
-    def _publish(self, names: list[bytes]) -> None:
+    def _publish(self, document: Document, names: list[bytes]) -> None:
         """Stores the document, brings it into force, and sends what has changed to all nodes that can be reached."""
-        self._adopt(self._document)
+        self._adopt(document)
         self.sharing.send_part(names)
 
     def _adopt(self, document: Document) -> None:

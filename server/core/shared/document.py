@@ -11,8 +11,8 @@ of these are kept. Beyond that the oldest are forgotten, and `floor` is the high
 an entry with a version of up to `floor` counts only where both documents have it, because it may be of something forgotten.
 So a node must have been away for `DELETED_MAX` deletions to lose a change, and none brings back what was deleted.
 
-Such documents: the users (users/document.py), and the libraries of functions (functions/document.py). Who keeps one and
-sends it to others: services/sharing.py.
+Such documents: the users (users/document.py), the libraries of functions (scripts/libraries.py), and the numbering
+of databases (numberings.py). Who keeps one and sends it to others: services/sharing.py.
 """
 
 from __future__ import annotations

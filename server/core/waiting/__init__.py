@@ -6,6 +6,7 @@ sends attempts (DYN.TRY, commands/blocking/) to the coordinators of the keys, on
 element if there is one. If there is none, it leaves a row, in the same step, so that no element can arrive unseen in
 between.
 
+    calls.py        what a client waits for
     blocked.py      at the home: the clients that wait, and their attempts
     rows.py         at the coordinator: the queues. When a turn has changed a key with rows, as many clients are woken as
                     the key has elements, in the order in which they came: their homes are told (WAKE) and try again

@@ -16,12 +16,11 @@ read a stream whose coordinator is of an earlier version, which keeps no rows fo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
 from protocol import resp
+from protocol.databases import Numbering, client_key, inner_key, space_of
 from protocol.resp import LargeReply, Reply
 from protocol.slots import key_slot
 from server.core.base.routing import Route
@@ -29,6 +28,7 @@ from server.core.base.sinks import Session, Sink
 from server.core.base.state import State
 from server.core.messages.queues import encode_forget
 from server.core.requests.relays import Relays
+from server.core.waiting.calls import BlockingCall
 from server.core.waiting.deliveries import Deliveries
 from server.core.work.timers import Timers
 
@@ -48,44 +48,14 @@ _UNKNOWN: Final = b"ERR unknown command 'DYN.TRY'"
 _TEMPORARY: Final = (b"-NOQUORUM", b"-TIMEOUT", b"-BUSY", b"-STALE", b"-DISKFULL", b"-ERR node")
 
 
-class BlockingCall:
-    """What a blocking command asks for.
-
-    `keys`, in order, each once; `operation`: the words of an attempt, behind those that name key and client, and
-    `by_key`: further ones; `deletes`: it only removes, so it also runs where there is room for nothing else. `reply` makes
-    the client's reply of the key and what was popped; `nothing` is the reply when the time is over, at `deadline_ms` (0:
-    never).
-    """
-
-    __slots__ = ("by_key", "deadline_ms", "deletes", "keys", "nothing", "operation", "reply")
-
-    def __init__(
-        self,
-        keys: Sequence[bytes],
-        operation: Sequence[bytes],
-        deletes: bool,
-        reply: Callable[[bytes, list[bytes]], bytes],
-        nothing: bytes,
-        deadline_ms: int,
-        by_key: Mapping[bytes, Sequence[bytes]] = MappingProxyType({}),
-    ) -> None:
-        self.by_key = by_key
-        self.keys = list(dict.fromkeys(keys))
-        self.operation = operation
-        self.deletes = deletes
-        self.reply = reply
-        self.nothing = nothing
-        self.deadline_ms = deadline_ms
-
-
 class BlockedClient(Sink):
     """A client in a blocking command: the sink of its attempts."""
 
-    def __init__(self, blocked: Blocked, session: Session, slot: int, number: int, wanted: BlockingCall) -> None:
+    def __init__(self, blocked: Blocked, session: Session, slot: int, wanted: BlockingCall, state: State) -> None:
         super().__init__(session)
         self.session = session
         self.slot = slot  # the number of the command in its session
-        self.number = number
+        self.number = state.next_number()
         self.wanted = wanted
         self.rows: dict[bytes, str] = {}  # key -> the coordinator that has a row for it
         self.asked: dict[str, None] = {}  # the nodes that may have a row, by an attempt whose reply was lost
@@ -96,6 +66,7 @@ class BlockedClient(Sink):
         self.is_over = False  # it was answered, or its connection has ended
         self.outcome: bytes | None = None  # its reply, if the attempt under way brings nothing
         self.timer = 0
+        self.numbering = state.numbering  # of databases, by which the keys are inner keys
         self._blocked = blocked
 
     def answer(self, number: int, reply: Reply) -> None:
@@ -127,10 +98,12 @@ class Blocked:
 
     # --- a command
 
-    def begin(self, session: Session, slot: int, wanted: BlockingCall) -> None:
-        """A client's blocking command begins; the session gets its reply some time."""
+    def begin(self, session: Session, slot: int, wanted: BlockingCall, numbering: Numbering | None = None) -> None:
+        """A client's blocking command begins; the session gets its reply some time. `numbering`: of databases, by which its
+        keys are inner keys; None: the present one."""
         self._state.has_waited = True
-        client = BlockedClient(self, session, slot, self._state.next_number(), wanted)
+        client = BlockedClient(self, session, slot, wanted, self._state)
+        client.numbering = numbering or self._state.numbering
         self._clients[client.number] = client
         session.blocked = client.number
         if wanted.deadline_ms:
@@ -143,6 +116,9 @@ class Blocked:
             return
         if client.outcome is not None:
             self._answer(client, client.outcome)
+        elif client.numbering is not self._state.numbering:
+            self._to_review[client.number] = None
+            self._review_soon()
         elif client.to_try:
             key = client.trying = client.to_try.popleft()
             home = self._state.id.encode()
@@ -207,7 +183,7 @@ class Blocked:
         self._try_again(client, key)
 
     def _try_again(self, client: BlockedClient, key: bytes) -> None:
-        if not client.is_over and key not in client.to_try:
+        if not client.is_over and key not in client.to_try and key in client.wanted.keys:
             client.to_try.append(key)
             self._next(client)
 
@@ -270,6 +246,9 @@ class Blocked:
         session.blocked, session.is_waiting = 0, False
         if client.timer:
             self._timers.cancel(client.timer)
+        self._forget_rows(client)
+
+    def _forget_rows(self, client: BlockedClient) -> None:
         for node in client.asked | dict.fromkeys(client.rows.values()):
             self._forget(node, client.number)
             numbers = self._at.get(node)
@@ -309,7 +288,7 @@ class Blocked:
             client = self._clients[number]
             client.rows = {key: at for key, at in client.rows.items() if at != node}
             self._to_review[number] = None
-        self._try_missing_rows_soon()
+        self._review_soon()
 
     def tick(self) -> None:
         """Looks whether keys have another coordinator than before. Ends all commands if this node refuses its clients."""
@@ -322,7 +301,7 @@ class Blocked:
         elif self._routes is not state.routes:
             self._routes = state.routes
             self._to_review = dict.fromkeys(self._clients)
-            self._try_missing_rows_soon()
+            self._review_soon()
 
     def _note_lag(self, now_ms: int) -> None:
         if now_ms - self._ticked_ms > SUSPENDED_MS:
@@ -333,20 +312,25 @@ class Blocked:
         for client in list(self._clients.values()):
             self._end(client, self._state.refusal)
 
-    def _try_missing_rows_soon(self) -> None:
+    def _review_soon(self) -> None:
         if self._to_review and not self._is_reviewing:
             self._is_reviewing = True
-            self._timers.call_at(self._state.now_ms, self._try_missing_rows)
+            self._timers.call_at(self._state.now_ms, self._review)
 
-    def _try_missing_rows(self) -> None:
-        """Tries again all keys that have no row at their coordinator, for some clients a turn."""
+    def _review(self) -> None:
+        """Tries again all keys that have no row at their coordinator, or are in another space now, for some clients a
+        turn."""
         self._is_reviewing = False
         for number in list(self._to_review)[:REVIEWED_PER_TURN]:
             del self._to_review[number]
             client = self._clients.get(number)
-            if client is not None and not client.is_first:
+            if client is None:
+                continue
+            if client.numbering is not self._state.numbering:
+                self._rename(client)
+            elif not client.is_first:
                 self._try_missing_rows_of(client)
-        self._try_missing_rows_soon()
+        self._review_soon()
 
     def _try_missing_rows_of(self, client: BlockedClient) -> None:
         for key in client.wanted.keys:
@@ -357,6 +341,30 @@ class Blocked:
                 self._leave(client, key)
             if key != client.trying:
                 self._try_again(client, key)
+
+    def renumber(self) -> None:
+        """Databases were swapped: clients wait for the same keys of the databases that have their numbers now. Until a
+        client's turn comes (`_review`), it begins no attempt."""
+        self._to_review = dict.fromkeys(self._clients)
+        self._review_soon()
+
+    def _rename(self, client: BlockedClient) -> None:
+        """Lets a client wait for its keys in other spaces: as a client that comes now, with the time limit that it had. If
+        an attempt is under way, its end is waited for (`_next`)."""
+        if client.trying is not None:
+            return
+        numbers, spaces = client.numbering.numbers, self._state.numbering.spaces
+        client.numbering = self._state.numbering
+        if all(spaces[numbers[space_of(key)]] == space_of(key) for key in client.wanted.keys):
+            self._next(client)
+            return
+        self._forget_rows(client)
+        del self._clients[client.number]
+        client.number = client.session.blocked = self._state.next_number()
+        self._clients[client.number] = client
+        client.wanted = client.wanted.renamed(lambda key: inner_key(spaces[numbers[space_of(key)]], client_key(key)))
+        client.to_try, client.rows, client.asked = deque(client.wanted.keys), {}, {}
+        self._next(client)
 
     def _coordinator(self, key: bytes, deletes: bool) -> str:
         state = self._state

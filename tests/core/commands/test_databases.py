@@ -258,10 +258,6 @@ def test_a_cluster_of_redis_clients_has_one_database() -> None:
     assert client.error("SWAPDB 0 1") == "ERR SWAPDB is not allowed in cluster mode"
 
 
-def test_swapdb_is_refused_in_words() -> None:
-    assert Patient(make_node()).error("SWAPDB 0 1").startswith("ERR SWAPDB is not supported: ")
-
-
 def test_other_databases_wait_for_every_member_to_know_them() -> None:
     node = make_node(3)
     client = Patient(node)

@@ -153,7 +153,7 @@ def _damaged(value: Any) -> Iterator[Any]:
 OPTIONAL = {
     "unreadable", "gone_back", "taken_back", "aside", "filling", "failing", "internal_errors", "scrub",
     "damaged", "mended", "lost", "disk_full", "disk_room", "transfer", "to_let_go", "copies", "wall_ms", "eta_s", "n3",
-    "c1", "weight", "bob", "lib", "rebuild", "held_back", "STORE",
+    "c1", "weight", "bob", "lib", "c", "rebuild", "held_back", "STORE",
 }  # fmt: skip
 NULLABLE = {"eta_s", "filling", "transfer", "ended_us", "committed_us", "sent_us", "answered_us"}
 TASK = {
@@ -177,6 +177,10 @@ LIBRARIES = {
     "libraries": {
         "lib": ["8bcfe5680000001", "n2", _TEXT, [["f", ["says"], ["no-writes", "allow-oom"]], ["g", [], []]]]
     },
+}
+NUMBERINGS = {
+    "floor": "0",
+    "numberings": {"c": ["8bcfe5680000001", "n2", [1, 0, *range(2, 16)], ["0123456789abcdef01234567"]]},
 }
 DOCUMENTS: dict[bytes, Any] = {
     b"TRACE": {
@@ -225,6 +229,13 @@ def damaged_libraries() -> Iterator[bytes]:
     yield json.dumps({**LIBRARIES, "libraries": {"l-b": ["1", "n2", None, []]}}).encode()
     for function in (["f-", [], []], ["\u00ff", [], []], ["f", ["\u0100"], []], ["f", [], ["no-reads"]]):
         yield json.dumps({**LIBRARIES, "libraries": {"lib": ["1", "n2", _TEXT, [function]]}}).encode()
+
+
+def damaged_numberings() -> Iterator[bytes]:
+    """Returns documents of numberings of the right shape with two databases in one space, or too many clusters."""
+    row = NUMBERINGS["numberings"]["c"]  # type: ignore[index]
+    yield json.dumps({**NUMBERINGS, "numberings": {"c": [*row[:2], [0, 0, *range(2, 16)], row[3]]}}).encode()
+    yield json.dumps({**NUMBERINGS, "numberings": {str(number): row for number in range(17)}}).encode()
 
 
 def damaged_layouts() -> list[bytes]:

@@ -28,6 +28,7 @@ from tests.core.messages.samples import (
     DOCUMENTS,
     KEYS,
     LIBRARIES,
+    NUMBERINGS,
     RECORD,
     STAGED,
     USERS,
@@ -35,6 +36,7 @@ from tests.core.messages.samples import (
     damaged_documents,
     damaged_layouts,
     damaged_libraries,
+    damaged_numberings,
     damaged_records,
     damaged_rules,
     next_layout,
@@ -53,6 +55,7 @@ REPLY_DAMAGES = [
     b"*9999999999\r\n",
 ]
 SPAN = bytes(4) + b"\0\0\0\1"
+NUMBERS_MEANING = Meaning([json.dumps(NUMBERINGS).encode()], [*damaged_documents(NUMBERINGS), *damaged_numberings()])
 MEANINGS: dict[bytes, Meaning] = {
     b"GOSSIP": Meaning([b"n2 5 6 up", b"n3 5 6 down"], [b"", b"n2 5 6", b"n2 -5 6 up", b"\xff 5 6 up", b"n2 5 6 gone"]),
     b"LAYOUT": Meaning([next_layout(3).encode()], damaged_layouts()),
@@ -60,6 +63,8 @@ MEANINGS: dict[bytes, Meaning] = {
     b"USERS": Meaning([json.dumps(USERS).encode()], [*damaged_documents(USERS), *damaged_rules()]),
     b"LIBRARIES": Meaning([json.dumps(LIBRARIES).encode()], [*damaged_documents(LIBRARIES), *damaged_libraries()]),
     b"LIBVIEW": Meaning([b"0" * 32]),
+    b"NUMBERS": NUMBERS_MEANING,
+    b"NUMVIEW": Meaning([b"0" * 32]),
     b"USERSVIEW": Meaning([b"0" * 32]),
     b"VIEW": Meaning([b"0" * 16]),
     b"PUBLISHED": Meaning(left=6),
@@ -89,6 +94,11 @@ QUESTION_MEANINGS: dict[bytes, Meaning] = {
     b"PAUSE": Meaning([b"PAUSE"], left=1),
     **{kind: Meaning([b"0" * 16], left=3) for kind in (b"ADOPTED", b"MOVED", b"EMPTY")},
     b"STAGED": STAGED_MEANING,
+    b"SWAP": Meaning(
+        [b"0" * 24, json.dumps(NUMBERINGS).encode()], [b"", b"0" * 23, b"0" * 23 + b"g", *damaged_numberings()]
+    ),
+    b"KNOWSPACES": Meaning(left=2),
+    b"NUMBERED": NUMBERS_MEANING,
 }
 ANSWER_MEANINGS: dict[bytes, Meaning] = {
     b"PAGE": Meaning([b"live", bytes(6)]),
@@ -98,6 +108,9 @@ ANSWER_MEANINGS: dict[bytes, Meaning] = {
     b"MERGE": Meaning(left=2),
     b"COPIES": Meaning([b"=" + RECORD, b"-"], [b"", b"?", *[b"=" + record for record in damaged_records()]]),
     b"VOTE": Meaning([b"\1"], [b"\2", b""]),
+    b"SWAP": NUMBERS_MEANING,
+    b"NUMBERED": NUMBERS_MEANING,
+    b"KNOWSPACES": Meaning([b"\1\0"], [b"\2\0", b"", b"\1"]),
     b"WRITERS": Meaning([bytes(16)]),
     b"HOLDS": Meaning([b"\0"], [b"\xff", b""]),
     b"LINE": Meaning([b"77"], [b"x", b"-1", b"9" * 19]),
@@ -253,7 +266,7 @@ class Asker:
 
     resp3 = relayed = denies_blocking = False
     origin = None
-    read_quorum = write_quorum = database = 0
+    read_quorum = write_quorum = space = 0
 
     def __init__(self) -> None:
         self.got: list[Any] = []

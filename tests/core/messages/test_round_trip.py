@@ -16,7 +16,7 @@ import pytest
 
 from protocol.frames import FrameReader, encode_message, seal
 from server.core.messages import announcements as said
-from server.core.messages import kinds, libraries, queues, users
+from server.core.messages import kinds, libraries, numberings, queues, users
 from server.core.messages import publications as said_to_clients
 from server.core.messages import questions as asked
 from server.core.messages.asking import read_answer, write_answer
@@ -81,6 +81,8 @@ ENCODED: dict[bytes, Encode] = {
     b"USERS": lambda document: users.encode_users(READING, document.encode()),
     b"LIBRARIES": lambda document: libraries.encode_libraries(READING, document.encode()),
     b"LIBVIEW": lambda digest: libraries.encode_libraries_view(READING, digest),
+    b"NUMBERS": lambda document: numberings.encode_numbers(READING, document.encode()),
+    b"NUMVIEW": lambda digest: numberings.encode_numbers_view(READING, digest),
     b"USERSVIEW": lambda digest: users.encode_users_view(READING, digest),
     b"ORDERLY": lambda _: said.encode_orderly(READING),
     b"WAKE": lambda wake: queues.encode_wake(READING, list(zip(wake.numbers, wake.keys, strict=True))),

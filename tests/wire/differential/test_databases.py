@@ -18,7 +18,8 @@ _FIXED = [
     b"SELECT 15", b"SELECT 16", b"SELECT -1", b"SELECT x", b"SELECT 99999999999", b"SELECT", b"SELECT 1 2", b"MOVE a",
     b"MOVE a x", b"MOVE a 16", b"MOVE nosuch 1", b"MOVE a 15", b"COPY a a DB 15", b"COPY a b DB 16", b"COPY a b DB x",
     b"COPY a a DB 3 REPLACE", b"COPY a a", b"COPY nosuch b DB 1", b"SWAPDB 1 1", b"SWAPDB x 1", b"SWAPDB 1 x",
-    b"SWAPDB 16 1", b"SWAPDB 0 -1", b"CONFIG GET databases", b"HELLO 2 x", b"DBSIZE x",
+    b"SWAPDB 16 1", b"SWAPDB 0 -1", b"CONFIG GET databases", b"HELLO 2 x", b"DBSIZE x", b"SWAPDB 16 x",
+    b"SWAPDB 3000000000 1", b"SWAPDB 01 1", b"SWAPDB 0", b"SWAPDB 1 2",
 ]  # fmt: skip
 
 
@@ -67,6 +68,7 @@ def _commands(chance: random.Random, protocol: int) -> Iterator[Command]:
             (b"COPY", key, other, b"DB", number, b"REPLACE"), (b"LPUSH", key, b"x", b"y"), (b"TYPE", key),
             (b"LMPOP", b"2", key, other, b"LEFT"), (b"RENAME", key, other), (b"EXISTS", *_KEYS), (b"APPEND", key, b"z"),
             (b"RESET",), (b"HELLO", b"%d" % protocol), (b"PERSIST", key), (b"PTTL", key), (b"SORT", key, b"BY", b"dbs:*"),
+            (b"SWAPDB", number, b"%d" % chance.randrange(3)), (b"SWAPDB", number, number),
         ])  # fmt: skip
 
 
@@ -104,3 +106,26 @@ def test_stock_clients_use_another_database(cluster: WireCluster) -> None:
     assert (first.dbsize(), second.dbsize()) == (0, 1)
     assert second.delete("stock") == 1
     assert "db2" not in second.info("keyspace")
+
+
+_SWAPS = b"redis.call('set', KEYS[1], 'zero') redis.call('swapdb', 0, 5) redis.call('set', KEYS[1], 'five') "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"return redis.call('get', KEYS[1])",
+        b"redis.call('select', 5) return redis.call('get', KEYS[1])",
+        b"redis.call('select', 5) redis.call('swapdb', 5, 6) return redis.call('exists', KEYS[1])",
+        b"redis.call('swapdb', 1, 2) return redis.call('get', KEYS[1])",
+        b"return redis.pcall('swapdb', 1, 16)",
+        b"for i = 1, 20 do redis.call('swapdb', 0, 5) redis.call('append', KEYS[1], i) end return redis.call('dbsize')",
+    ],
+)
+def test_a_script_that_swaps_databases_goes_on_as_in_redis(pair: Both, text: bytes) -> None:
+    calls = [(b"EVAL", _SWAPS + text, b"1", b"swapped")]
+    for number in (b"0", b"5", b"6"):
+        calls += [(b"SELECT", number), (b"GET", b"swapped")]
+    for call in calls:
+        theirs, ours = pair.ask(call)
+        assert ours == theirs, call

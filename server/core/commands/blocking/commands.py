@@ -22,7 +22,7 @@ from server.core.commands.spec import ALONE, CommandSpec
 from server.core.commands.typed_steps import run_command
 from server.core.records.views import pack_score, unpack_score
 from server.core.services.services import Services
-from server.core.waiting.blocked import BlockingCall
+from server.core.waiting.calls import MOVE, BlockingCall
 from server.core.work.procedures import Steps
 
 _MS_MAX = 1 << 63
@@ -139,7 +139,7 @@ def _begin_move(
     services: Services, sink: Sink, number: int, keys: Sequence[bytes], ends: list[bytes], timeout: bytes
 ) -> None:
     deadline_ms = _deadline_ms(services, timeout)
-    operation = [b"LMOVE", keys[1], *ends]
+    operation = [MOVE, keys[1], *ends]
     nothing = resp.null_array(sink.resp3)
     wanted = BlockingCall(keys[:1], operation, False, lambda key, values: bulk(values[0]), nothing, deadline_ms)
     _run(services, sink, number, wanted, resp.null(sink.resp3))

@@ -90,7 +90,7 @@ class Guard(Access):
         is_wanted = asked if tracker.opts_in else not asked if tracker.opts_out else True
         commands = [args] if transaction is None else transaction.commands
         if is_wanted and (keys := [key for command in commands for key in _read_keys(command)]):
-            self._tracking.note_expiries([inner_key(self._session.database, key) for key in keys])
+            self._tracking.note_expiries([inner_key(self._session.space, key) for key in keys])
             number = self._session.first_number + len(self._session.slots)  # which the command is about to get
             self._tracking.note_read(self._session, tracker, number, keys)
 

@@ -31,7 +31,7 @@ def _call(services: Services, sink: Sink, number: int, args: list[bytes], sha: b
     keys = numbered_keys(args)
     session = session_of(sink)
     seed = services.state.rng.randrange(SEED_MAX)
-    job = Job(sha, session.user, read_only, seed, keys, args[3 + len(keys) :], [], session.database)
+    job = Job(sha, session.user, read_only, seed, keys, args[3 + len(keys) :], [], session.space)
 
     def steps() -> Steps:
         script = yield from find_script(services, sha)

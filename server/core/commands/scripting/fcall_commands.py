@@ -36,7 +36,7 @@ def _call(services: Services, sink: Sink, args: list[bytes], number: int, read_o
         raise CommandError(WRITING_SCRIPT)
     session, seed = session_of(sink), services.state.rng.randrange(SEED_MAX)
     rest = args[3 + len(keys) :]
-    job = Job(library.sha, session.user, reads, seed, keys, rest, [], session.database, function.name)
+    job = Job(library.sha, session.user, reads, seed, keys, rest, [], session.space, function.name)
 
     def steps() -> Steps:
         script = yield from find_library(services, library.sha)

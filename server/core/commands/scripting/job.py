@@ -3,7 +3,7 @@
     DYN.EVAL numkeys key … sha user flags seed argument …
 
 `key …` are the keys of the call, then those that the script has reached otherwise, all of one slot; `flags` says how many
-of the former there are, the database, whether it only reads, and which function of the library `sha` is called
+of the former there are, the space, whether it only reads, and which function of the library `sha` is called
 (`2.0r`, `2.0:myfunction`). The coordinator asks for the text if it does not know it; the sender does.
 """
 
@@ -24,7 +24,7 @@ _HEADER: Final = 4  # sha, user, flags, seed
 
 class Job(NamedTuple):
     """A call of a script, or of a `function` of a library. `reached` are keys that it uses and that its call does not show.
-    All keys are inner ones (protocol/databases.py), and `database` is that of the client."""
+    All keys are inner ones (protocol/databases.py), and `space` is that of the client."""
 
     sha: bytes
     user: bytes
@@ -33,7 +33,7 @@ class Job(NamedTuple):
     keys: list[bytes]
     args: list[bytes]
     reached: list[bytes]
-    database: int
+    space: int
     function: bytes = b""
 
     def all_keys(self) -> list[bytes]:
@@ -48,7 +48,7 @@ class Job(NamedTuple):
     def encode(self) -> list[bytes]:
         """The job as a call of DYN.EVAL."""
         keys = [*self.keys, *self.reached]
-        flags = b"%d.%d%b" % (len(self.keys), self.database, _READ_ONLY if self.read_only else b"")
+        flags = b"%d.%d%b" % (len(self.keys), self.space, _READ_ONLY if self.read_only else b"")
         if self.function:
             flags += _FUNCTION + self.function
         return [NAME, b"%d" % len(keys), *keys, self.sha, self.user, flags, b"%d" % self.seed, *self.args]
@@ -62,14 +62,14 @@ def decode(call: list[bytes]) -> Job:
         raise CommandError(MALFORMED)
     sha, user, flags, seed = call[place : place + _HEADER]
     flags, _, function = flags.partition(_FUNCTION)
-    keys_declared, _, database = flags.removesuffix(_READ_ONLY).partition(b".")
+    keys_declared, _, space = flags.removesuffix(_READ_ONLY).partition(b".")
     declared = _count(keys_declared)
     if declared > count or len(sha) != SHA_BYTES:
         raise CommandError(MALFORMED)
     keys = call[2:place]
     read_only = flags.endswith(_READ_ONLY)
     args = call[place + _HEADER :]
-    return Job(sha, user, read_only, _count(seed), keys[:declared], args, keys[declared:], _count(database), function)
+    return Job(sha, user, read_only, _count(seed), keys[:declared], args, keys[declared:], _count(space), function)
 
 
 def _count(word: bytes) -> int:

@@ -53,7 +53,7 @@ class LongRun:
 
     def _begin(self) -> None:
         job = self._run.job
-        self._run.select(job.database)
+        self._run.select(job.space)
         keys = [client_key(key) for key in job.keys]
         whole_max = self._services.state.config.script_ms_max * INSTRUCTIONS_PER_MS
         self.script.begin(keys, job.args, job.seed, self._run.resp3, whole_max)
@@ -115,7 +115,7 @@ class LongRun:
         run = self._run
         args = run.inner(ask.words)
         while True:
-            like.resp3, like.database = ask.option == 3, run.database
+            like.resp3, like.space = ask.option == 3, run.space
             try:
                 reply = yield from in_slices(self._services, snapshot.run_in_slices(args))
                 return bytes(encoded(reply))

@@ -20,7 +20,7 @@ from server.core.services.services import Services
 PLAIN: Final = frozenset(
     ("ping", "echo", "time", "lolwut", "select")
 )  # without keys, and about nothing but their arguments
-ABOUT_ALL: Final = frozenset(("keys", "scan", "dbsize", "randomkey", "flushall", "flushdb", "publish"))
+ABOUT_ALL: Final = frozenset(("keys", "scan", "dbsize", "randomkey", "flushall", "flushdb", "publish", "swapdb"))
 NOPERM_COMMAND: Final = "ERR The user executing the script can't run this command or subcommand"
 NOPERM_KEY: Final = (
     "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments"

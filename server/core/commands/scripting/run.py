@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from protocol.databases import client_key
+from protocol.databases import Numbering, client_key
 from protocol.resp import Reply
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
@@ -52,21 +52,21 @@ class TakesLong(Exception):
 
 
 class NextCommand(Exception):
-    """A script that runs command by command needs the reply of its next command, which is one of that database."""
+    """A script that runs command by command needs the reply of its next command, which is one of that space."""
 
-    def __init__(self, args: list[bytes], resp3: bool, database: int) -> None:
+    def __init__(self, args: list[bytes], resp3: bool, space: int) -> None:
         super().__init__()
         self.args_of_command = args
         self.resp3 = resp3
-        self.database = database
+        self.space = space
 
 
 class ScriptSink(Sink):
     """The sink of a job, and of its commands, which run with the protocol that the script has chosen."""
 
-    def __init__(self, sink: Sink, database: int) -> None:
+    def __init__(self, sink: Sink, space: int) -> None:
         super().__init__(sink)
-        self.denies_blocking, self.database = True, database
+        self.denies_blocking, self.space = True, space
         self._sink = sink
 
     def answer(self, number: int, reply: Reply) -> None:
@@ -87,7 +87,7 @@ class Run:
         self.job = job
         self.program = Program(job.sha, script.body, job.function)
         self.resp3 = sink.resp3
-        self._selected = Sink(sink)  # its database is the one that the script has selected
+        self._selected = Sink(sink)  # its space is the one that the script has selected
         self._permitted = Permitted(services, job.user, job.read_only or not script.writes())
         config = services.state.config
         self._limits = Limits(
@@ -119,7 +119,7 @@ class Run:
             spec = find_command(args)
             if spec is not None and spec.name in ABOUT_ALL:
                 raise Outside
-            like.resp3, like.database = resp3, self._selected.database
+            like.resp3, like.space = resp3, self._selected.space
             return encoded(snapshot.run(self.inner(args)))
 
         try:
@@ -138,7 +138,7 @@ class Run:
             if answer is not None:
                 return answer
             if place == len(replies):
-                raise NextCommand(self.inner(args), resp3, self._selected.database)
+                raise NextCommand(self.inner(args), resp3, self._selected.space)
             place += 1
             return replies[place - 1]
 
@@ -149,13 +149,20 @@ class Run:
         return self._permitted.may_run(args)
 
     @property
-    def database(self) -> int:
-        """The database that the script has selected."""
-        return self._selected.database
+    def space(self) -> int:
+        """The space that the script has selected."""
+        return self._selected.space
 
-    def select(self, database: int) -> None:
-        """A run begins: that is its client's database."""
-        self._selected.database = database
+    def select(self, space: int) -> None:
+        """A run begins: that is its client's space."""
+        self._selected.space = space
+
+    def follow_swap(self, before: Numbering) -> None:
+        """The script itself has swapped databases: it goes on in those that have its numbers now. `before`: the numbering
+        before."""
+        spaces = self._services.state.numbering.spaces
+        self.job = self.job._replace(space=spaces[before.numbers[self.job.space]])
+        self.select(spaces[before.numbers[self.space]])
 
     def answer(self, args: list[bytes]) -> bytes | None:
         """The reply to a command that is refused, or that is about the script itself; None to others."""
@@ -171,14 +178,14 @@ class Run:
             return error.reply
 
     def inner(self, args: list[bytes]) -> list[bytes]:
-        """A command of the script with inner keys: those of its client's database, or of one that it has selected."""
+        """A command of the script with inner keys: those of its client's space, or of one that it has selected."""
         spec = find_command(args)
         assert spec is not None, "it is permitted"
-        return inner_arguments(self._services.state, spec, args, self._selected.database)
+        return inner_arguments(self._services.state, spec, args, self._selected.space)
 
     def _run(self, call: Callable[[list[bytes], bool], bytes], what_is_kept: str) -> bytes:
         job, engine = self.job, self._services.scripts.engine()
-        self.select(job.database)
+        self.select(job.space)
         keys = [client_key(key) for key in job.keys]
         try:
             return engine.run(self.program, keys, job.args, call, self._limits, self.resp3)

@@ -28,6 +28,7 @@ from server.core.records.slicing import collected
 from server.core.records.views import View
 from server.core.services.services import Services
 from server.core.waiting import blocked
+from server.core.waiting.calls import BlockingCall
 from server.core.work.procedures import Step, Steps
 
 _UNBALANCED: Final = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified."
@@ -61,6 +62,7 @@ def xread(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 def _steps(services: Services, sink: Sink, number: int, wanted: XreadOptions) -> Steps:
     deadline_ms = services.state.now_ms + wanted.block_ms if wanted.block_ms else 0
+    numbering = services.state.numbering
     views: list[View] = yield gather(services, wanted.keys)
     for view in views:
         check_type(view, STREAM)
@@ -71,11 +73,11 @@ def _steps(services: Services, sink: Sink, number: int, wanted: XreadOptions) ->
     if wanted.block_ms is None or sink.denies_blocking or not isinstance(sink, Session):
         return resp.null_array(sink.resp3)
     if services.clients.sessions.get(sink.id) is sink:  # else it has gone meanwhile
-        services.waiting.blocked.begin(sink, number, _waits_for(sink, wanted, behind, deadline_ms))
+        services.waiting.blocked.begin(sink, number, _waits_for(sink, wanted, behind, deadline_ms), numbering)
     return None
 
 
-def _waits_for(sink: Sink, wanted: XreadOptions, behind: list[Id], deadline_ms: int) -> blocked.BlockingCall:
+def _waits_for(sink: Sink, wanted: XreadOptions, behind: list[Id], deadline_ms: int) -> BlockingCall:
     """What a client waits for, behind these ids. As in Redis it gets the entries of the first stream that has some, and of
     a key that it names twice it waits behind the first id."""
     resp3 = sink.resp3
@@ -88,7 +90,7 @@ def _waits_for(sink: Sink, wanted: XreadOptions, behind: list[Id], deadline_ms: 
     for key, last in zip(wanted.keys, behind, strict=True):
         words.setdefault(key, [last.text()])
     operation, nothing = [blocked.READ, b"%d" % wanted.entries_max], resp.null_array(resp3)
-    return blocked.BlockingCall(wanted.keys, operation, False, reply, nothing, deadline_ms, words)
+    return BlockingCall(wanted.keys, operation, False, reply, nothing, deadline_ms, words)
 
 
 def _behind(word: bytes, view: View) -> Id:

@@ -37,7 +37,7 @@ from protocol import resp
 from protocol.resp import Reply
 from protocol.slots import key_slot
 from server.core.base.errors import CommandError, ErrorReply
-from server.core.base.sinks import Session, Sink
+from server.core.base.sinks import SWAPPED, Session, Sink
 from server.core.base.transaction import Transaction
 from server.core.commands.databases import inner_arguments
 from server.core.commands.permissions import NO_CHANNEL, NO_KEY
@@ -110,9 +110,13 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     if sum(map(len, known)) + sum(map(len, keys)) > config.transaction_bytes_max:
         raise CommandError(f"ERR a client may watch keys of transaction_bytes_max={config.transaction_bytes_max} bytes")
 
+    numbering = services.state.numbering
+
     def steps() -> Steps:
         tokens = yield from tokens_of(services, keys)
-        session.watched = {**known, **tokens}
+        if services.state.numbering is not numbering:
+            tokens = dict.fromkeys(keys, SWAPPED)
+        session.watched = {**(session.watched or {}), **tokens}
         return resp.OK
 
     services.run_steps(steps(), sink, number)
@@ -146,6 +150,7 @@ class _Execution:
     def __init__(self, services: Services, session: Session, commands: list[list[bytes]], watched: Watched) -> None:
         self._services = services
         self._session = session
+        self._space = session.space  # where it runs, as a whole, if databases are swapped meanwhile
         self._watched = watched
         self._count = len(commands)
         self._replies: dict[int, Reply] = {}  # by place
@@ -172,6 +177,8 @@ class _Execution:
         if slot is not None and len(self._commands) > ATOMIC_COMMANDS_MAX and is_strict:
             raise CommandError(_TOO_MANY)
         atomic_slot = self._atomic_slot(self._permitted(self._parts[0]))
+        if SWAPPED in self._watched.values():
+            return resp.null_array(self._session.resp3)
         here = {key: token for key, token in self._watched.items() if key_slot(key) == atomic_slot}
         others = [key for key in self._watched if key not in here]
         present = yield from tokens_of(self._services, others)
@@ -210,7 +217,8 @@ class _Execution:
         return (yield from self._run_atomically(places, watched))
 
     def _run_in_order(self, places: list[int]) -> Generator[Step, Any, None]:
-        replies = yield run_queued(self._services, self._session, [self._commands[place] for place in places])
+        commands = [self._commands[place] for place in places]
+        replies, self._space = yield run_queued(self._services, self._session, self._space, commands)
         self._replies |= dict(zip(places, replies, strict=True))
 
     def _run_atomically(self, places: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
@@ -239,7 +247,7 @@ class _Execution:
         """A command with the inner form of its keys. No SELECT is before it: that would make several slots."""
         spec = find_command(args)
         assert spec is not None, "only known commands are queued"
-        return inner_arguments(self._services.state, spec, args, self._session.database)
+        return inner_arguments(self._services.state, spec, args, self._space)
 
     def _knows_transactions(self, transaction: SlotTransaction) -> bool:
         """Whether the coordinator of the keys is this node, or has announced that it runs transactions."""

@@ -27,6 +27,7 @@ from server.core.commands.registry import find_command
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step
 
+Ended = tuple[list[Reply], int]
 _PUSHES: Final = (b"LPUSH", b"RPUSH")
 _TOO_LARGE: Final = (
     "ERR the replies of the transaction have more than gathered_bytes_max=%d bytes: this one is left out, and "
@@ -35,19 +36,22 @@ _TOO_LARGE: Final = (
 
 
 class QueuedRun(Session):
-    """The session of some commands of a client's transaction. `finish` gets their replies, in order."""
+    """The session of some commands of a client's transaction. `finish` gets their replies, in order, and the space that
+    they end in."""
 
     def __init__(
         self,
         client: Session,
+        space: int,
         ready: list[Session],
         commands: list[list[bytes]],
-        finish: Callable[[list[Reply]], None],
+        finish: Callable[[Ended], None],
         bytes_max: int,
     ) -> None:
         super().__init__(client.id, client.address, client.local_address, client.created_ms, ready, client.statistics)
         self.resp3 = client.resp3
-        self.read_quorum, self.write_quorum, self.database = client.read_quorum, client.write_quorum, client.database
+        self.read_quorum, self.write_quorum = client.read_quorum, client.write_quorum
+        self.database, self.space = client.database, space
         self.user, self.user_born = client.user, client.user_born
         self.denies_blocking = True
         self.origin = client.origin
@@ -72,7 +76,8 @@ class QueuedRun(Session):
         self._unanswered -= 1
         if not self._unanswered:
             replies = [slot for slot in self.slots if not isinstance(slot, list)]
-            self._finish(replies + [ErrorReply.of(_TOO_LARGE % self._bytes_max)] * self._left_out)
+            replies += [ErrorReply.of(_TOO_LARGE % self._bytes_max)] * self._left_out
+            self._finish((replies, self.space))
 
     def _leave_out(self) -> None:
         """Removes the commands that wait, but for the first one, which may be just about to begin."""
@@ -97,15 +102,16 @@ def _removes(args: list[bytes]) -> bool:
     return any("delete" in access for access in accesses)
 
 
-def run_queued(services: Services, client: Session, commands: list[list[bytes]]) -> Step:
-    """A step that runs commands in order, each by its own quorum. Its result is the list of their replies."""
+def run_queued(services: Services, client: Session, space: int, commands: list[list[bytes]]) -> Step:
+    """A step that runs commands in order, each by its own quorum, beginning in a space. Its result is the list of their
+    replies, and the space that they end in."""
 
     def start(procedure: Procedure) -> None:
         if commands:
             bytes_max = services.state.config.gathered_bytes_max
-            run = QueuedRun(client, services.state.ready, commands, procedure.resume, bytes_max)
+            run = QueuedRun(client, space, services.state.ready, commands, procedure.resume, bytes_max)
             services.clients.resumable[run] = None
         else:
-            procedure.resume([])
+            procedure.resume(([], space))
 
     return start

@@ -1,0 +1,156 @@
+"""Which space each database of the cluster is, as this node knows it: SELECT looks here, and SWAPDB changes it.
+
+Theory. All nodes keep the document (shared/numberings.py, services/sharing.py). The present numbering is `State.numbering`.
+It is looked at when a client chooses a database, not by its commands: a session has the space of its database, and when the
+numbering changes, all sessions of this node get theirs anew, in the same turn. What has begun before keeps its space.
+
+Swaps in an order. Two nodes that swapped databases at the same moment would both make a successor of the same document, and
+one of the two would be lost. So one node orders all swaps: of the members that can be reached, the one with the least id
+(commands/swapdb.py asks it). Nodes may disagree about who that is, for a moment. Then one of two documents prevails. It
+names its swaps, so whoever has asked for the other swap sees that it is lost, and asks again. Nobody is told OK before all
+members that are not known to be down have a document with the swap. Two sides of a partition hold each other for down, and
+both are told OK; once they meet, the later numbering holds.
+
+A node that was suspended may find questions for swaps that are old. Others may have ordered swaps since, which it has not
+heard of. So it orders none for `RESUMED_MS`, and hears of the present document meanwhile.
+
+Away. A node that starts holds its clients' commands until it has heard from another member (base/cluster_time.py), and the
+document is the first thing that a member sends. The document counts at once, also if the disk has no room for it; it is
+stored as soon as there is some.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.databases import UNSWAPPED
+from server.core.base.errors import CommandError
+from server.core.base.state import State
+from server.core.membership.staging import Staging
+from server.core.messages import numberings as messages
+from server.core.messages.numberings import Swap, Swapped
+from server.core.messages.stored import stored
+from server.core.pubsub.tracking import Tracking
+from server.core.services.clients import ClientSessions
+from server.core.services.sharing import Sharing
+from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, asked_ms
+from server.core.waiting.blocked import Blocked
+
+_DOCUMENT: Final = b"numberings"
+_CLOCKS_MS: Final = 1000  # by so much the clocks of two nodes may differ
+RESUMED_MS: Final = 1500  # longer than gossip takes to reach each node of a small cluster
+
+
+class DatabaseNumbering:
+    """The document of numberings, and the one in force."""
+
+    def __init__(
+        self, state: State, clients: ClientSessions, blocked: Blocked, tracking: Tracking, staging: Staging
+    ) -> None:
+        self._state = state
+        self._staging = staging
+        self._clients = clients
+        self._blocked = blocked
+        self._tracking = tracking
+        document = stored(state.records, _DOCUMENT, messages.numberings_in, Numberings(), Numberings())
+        self.sharing = Sharing(state, _DOCUMENT, document, state.knowing_spaces, messages.encode_numbers)
+
+    @property
+    def _cluster(self) -> str:
+        layout = self._state.layout
+        return "" if layout is None else layout.cluster
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether some database is in another space than its own."""
+        return self._state.numbering.spaces != UNSWAPPED.spaces
+
+    def has_swap(self, swap: str) -> bool:
+        """Whether a swap, one of the latest, is in force here."""
+        return self.sharing.document.has_swap(self._cluster, swap)
+
+    def review(self) -> None:
+        """The layout has changed: the numbering of its cluster is in force, and those of others do not matter."""
+        if self._state.layout is not None:
+            own = self.sharing.document.only(self._cluster)
+            if own != self.sharing.document:
+                self.sharing.adopt(own)
+        self._bring_into_force()
+
+    def merge(self, document: Numberings) -> None:
+        """Merges the document of another node."""
+        if self._state.layout is not None:
+            document = document.only(self._cluster)
+        following = self.sharing.merged_with(document, needs_room=False)
+        if following is not None:
+            self.sharing.adopt(following)
+            self._bring_into_force()
+
+    def answer_numbered(self, document: Numberings) -> Numberings:
+        """Answers NUMBERED: merges the document of another node, and returns ours."""
+        self.merge(document)
+        return self.sharing.document
+
+    def swap(self, swap: Swap) -> Swapped | None:
+        """Swaps two databases, for a node that takes this one for the one that orders swaps. None: ask again later."""
+        state = self._state
+        self.merge(swap.document)
+        if state.layout is None or 0 < state.pauses.resumed_ms > state.now_ms - RESUMED_MS:
+            return None
+        if not self.has_swap(swap.id):
+            try:
+                self._order(swap)
+            except CommandError as error:
+                return Swapped(self.sharing.document, error.reply[1:-2].decode())
+        return Swapped(self.sharing.document)
+
+    def _order(self, swap: Swap) -> None:
+        """Raises CommandError, and has done nothing then."""
+        self._check_versions()
+        self.sharing.check_room()
+        document, cluster = self.sharing.document, self._cluster.encode()
+        present = document.entries.get(cluster)
+        self._check_pace(present)
+        counter = self.sharing.next_counter(present)
+        swaps = (*(present.swaps if present is not None else ()), swap.id)[-SWAPS_MAX:]
+        spaces = self._state.numbering.swapped(swap.first, swap.second).spaces
+        self.sharing.adopt(document.with_entry(cluster, NumberingEntry(counter, self._state.id, spaces, swaps)))
+        self._bring_into_force()
+
+    def _check_pace(self, present: NumberingEntry | None) -> None:
+        """Raises CommandError if the document would forget a swap whose node may still ask whether it was done."""
+        state, swaps = self._state, () if present is None else present.swaps
+        kept_ms = state.config.request_timeout_ms + _CLOCKS_MS
+        if len(swaps) == SWAPS_MAX and asked_ms(swaps[0]) > state.time_ms - kept_ms:
+            raise CommandError(
+                f"BUSY node {state.member.name} orders {SWAPS_MAX} swaps of databases within {kept_ms} ms at most, and "
+                "has not done this one: try again later"
+            )
+
+    def _check_versions(self) -> None:
+        """Raises CommandError if a member, or a node that is staged to become one, may not know numberings."""
+        state = self._state
+        unable = [state.layout_name(node) for node in state.with_spaces.missing(state.layout)]
+        if unable:
+            raise CommandError(
+                "ERR SWAPDB needs a version that knows it on every node, and these nodes have not announced one: "
+                + ", ".join(unable)
+            )
+        newcomers = {change.newcomer: change.name for change in self._staging.changes() if change.newcomer}
+        strangers = [name or node for node, name in newcomers.items() if not state.with_spaces.has_announced(node)]
+        if strangers:
+            raise CommandError(
+                "ERR SWAPDB needs a version that knows it on every node, and these are staged to become members and have "
+                f"not announced one to node {state.member.name}: {', '.join(strangers)}; commit or abort first"
+            )
+
+    def _bring_into_force(self) -> None:
+        state, before = self._state, self._state.numbering
+        numbering = UNSWAPPED if state.layout is None else self.sharing.document.numbering_of(self._cluster)
+        if numbering.spaces == before.spaces:
+            return
+        state.numbering = state.records.listeners.numbering = numbering
+        self._clients.renumber(before)
+        self._blocked.renumber()
+        if self._tracking.is_used:
+            self._tracking.invalidate_all()
