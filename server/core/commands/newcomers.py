@@ -159,8 +159,8 @@ class Newcomer:
 def of_earlier_version(name: str) -> str:
     """The error for a node that could not read what all members may write."""
     return (
-        f"ERR node {name} runs a version that does not read Redis' types, databases, their swaps, or changes of N, R and W, "
-        "and all members may write them: start it with the members' version, then stage it again"
+        f"ERR node {name} runs a version that does not read Redis' types, databases, their swaps, or changes of N, R and "
+        "W, and all members may write them: start it with the members' version, then stage it again"
     )
 
 
