@@ -83,13 +83,13 @@ class Side:
     def state(self) -> tuple[Any, ...]:
         """All that a write changes."""
         records, trees = self.records, self.records.trees
-        databases = {name: (list(each.live), list(each.expiring)) for name, each in trees.databases.items()}
+        spaces = {name: (list(each.live), list(each.expiring)) for name, each in trees.spaces.items()}
         counts = [
             [count for count in enumerate(each) if count[1]] for each in (trees.counts, trees.live, trees.expiring)
         ]
         leaves = [leaf for leaf in enumerate(trees.leaves) if leaf[1]]
         numbers = (records.keys, records.changes, records.cache.young_bytes, records._before)
-        return [shard for shard in records.cache.young if shard], records.writes, leaves, counts, databases, numbers
+        return [shard for shard in records.cache.young if shard], records.writes, leaves, counts, spaces, numbers
 
 
 def record_for(step: tuple[str, int, int, int, int], old: bytes | None, counter: int) -> bytes:
