@@ -55,7 +55,7 @@ def _intents(operation: Operation, layout_w: int, replicas: int) -> list[Intent]
         rest = args[3:] if operation.name == "DYN.SET" else args[2:]
         chosen = dict(zip(rest[::2], rest[1::2], strict=True))
         context = dict(decode_context(args[1], chosen[b"CONTEXT"])) if b"CONTEXT" in chosen else {}
-        wanted = int(chosen.get(b"W", wanted))
+        wanted = min(int(chosen.get(b"W", wanted)), replicas)  # a smaller N takes a W of before for its own
         return [Intent(operation, args[1], value, context, wanted, fate)]
     return []
 

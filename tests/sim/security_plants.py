@@ -28,7 +28,7 @@ def _take_what_comes(patch: Patch) -> None:
 
 
 def _keep_what_is_here(patch: Patch) -> None:
-    patch(sharing, "merged", lambda one, other: Document({**other.entries, **one.entries}, one.floor))
+    patch(sharing, "merged", lambda one, other: type(one)({**other.entries, **one.entries}, one.floor))
 
 
 def _say_before_storing(patch: Patch) -> None:

@@ -95,7 +95,8 @@ def test_the_places_of_parts_do_not_depend_on_the_clocks_of_nodes(world: World) 
     """The hosts of the simulator have booted at other times, so their monotonic clocks have nothing in common."""
     assert len({host.now_ms() for host in world.hosts}) == 3
     document = trace(world, world.owners(b"k")[0], "SET", b"k", b"v")
-    assert all(0 <= row["network_us"] <= document["took_us"] for row in document["nodes"][1:])
+    first, *others = document["nodes"]
+    assert all(0 <= row["network_us"] <= first["took_us"] for row in others), "the last answer may come after the reply"
 
 
 def test_the_reply_is_that_of_the_command_even_if_it_is_an_error(world: World) -> None:
