@@ -16,7 +16,7 @@ def test_once_databases_are_swapped_a_node_must_know_that_to_join() -> None:
     assert ask(node, "ABORT") == {"aborted": 1}
     assert Client(node).ask("SWAPDB 0 1") == "OK"
     assert error(node, f"JOIN {old}").startswith("ERR node n4 (10.0.0.4:7004) runs a version that does not read ")
-    new = myself(4, capabilities=["orderly", "entries", "databases", "spaces"])
+    new = myself(4, capabilities=["orderly", "entries", "databases", "quorums", "replicas", "spaces"])
     assert ask(node, f"JOIN {new}")["changes"] == 1
     assert Client(node).ask("SWAPDB 0 1") == "OK", "a node that knows it may be staged"
     assert Client(node).ask("SWAPDB 2 3") == "OK"

@@ -99,6 +99,7 @@ def test_a_client_whose_attempt_is_under_way_waits_in_the_other_database_afterwa
     assert talker.reply() == [key.decode(), "a"]
 
 
+@pytest.mark.interpreted  # it puts a function in the place of a method
 def test_of_very_many_clients_some_begin_anew_in_each_turn() -> None:
     cluster, count = Swapping(), 2 * REVIEWED_PER_TURN + 100
     talkers = [cluster.client(0) for _ in range(count)]

@@ -59,7 +59,7 @@ def test_a_script_runs_no_traced_command(app: Client) -> None:
 
 def test_a_sink_without_rights_of_its_own_traces_nothing(node: Node, app: Client) -> None:
     """Whatever runs it for a client: the rights are with the session of the client."""
-    run = QueuedRun(app.session, [], [], lambda replies: None, 1000)
+    run = QueuedRun(app.session, 0, [], [], lambda replies: None, 1000)
     with pytest.raises(CommandError, match="only commands with keys"):
         COMMANDS[0].handler(node.services, run, 0, [b"DYN.TRACE", b"GET", b"secret:1"])
 
