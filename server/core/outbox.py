@@ -4,6 +4,11 @@ Theory. Under fsync `always` what a node says must be on its disk: that it has s
 reply to a client. A request says nothing of the kind. It asks another node to store a record, to compare its own, or to run
 a command. Whoever counts this node's vote waits for this node's sync all the same, since replies leave in the order of the
 turns. So requests are sent right after the commit: then the owners sync while the coordinator does, and not after it.
+
+On their way they overtake answers to other requests, which nobody misses, and nothing else. What is neither a request nor
+an answer may have to arrive before what was sent behind it: ESCROW before the STORE that removes the element, WATCHING
+before the reads of a client that tracks, a traced RELAY before the next one of its key. So whatever is sent to a peer
+behind such a message waits with it for the sync.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from server.core.base.sinks import Flushed, Session
 from server.core.base.state import State
 
 _REQUESTS: Final = (b"STORE", b"KEEP", b"PATCH", b"HINT", b"COMPARE", b"READ", b"RELAY")
+_ANSWERS: Final = (b"STORED", b"KEPT", b"SAME", b"DIFFER", b"RECORDS", b"RELAYED", b"REFUSED", b"UNFIT")
 _KIND_BYTES: Final = 24  # of a message, with its kind and what is before it
 
 
@@ -51,7 +57,8 @@ class Outbox:
 
 
 def drain_requests(state: State) -> dict[str, bytes]:
-    """Under fsync `always`: removes the small requests from the turn's messages, and returns them in frames, by peer."""
+    """Under fsync `always`: removes the requests that need not wait for a sync from the turn's messages, and returns them
+    in frames, by peer. `State.held_back` has, by peer, the last turn behind whose messages requests wait."""
     requests: dict[str, bytes] = {}
     if state.config.fsync != "always":
         return requests
@@ -60,16 +67,15 @@ def drain_requests(state: State) -> dict[str, bytes]:
         asking: list[bytes] = []
         telling: list[bytes] = []
         for message in encoded:
-            (asking if _is_request(message, large_bytes) else telling).append(message)
+            kind = message[:_KIND_BYTES].split(b"\r\n", 3)[2]
+            is_behind = state.held_back.get(peer, -1) > state.synced_turn
+            (asking if kind in _REQUESTS and not is_behind and len(message) < large_bytes else telling).append(message)
+            if kind not in _REQUESTS and kind not in _ANSWERS:
+                state.held_back[peer] = state.statistics.turns
         if asking:
             requests[peer] = seal_small(asking, large_bytes, [], min(BODY_BYTES, large_bytes))
             state.messages[peer] = telling
     return requests
-
-
-def _is_request(message: bytes, large_bytes: int) -> bool:
-    """Whether a message is a small one of a kind that asks, and says nothing of what is on the disk here."""
-    return len(message) < large_bytes and message[:_KIND_BYTES].split(b"\r\n", 3)[2] in _REQUESTS
 
 
 def drain_messages(state: State) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:

@@ -130,7 +130,7 @@ class Durability:
         self._tell(turn)
         for _ in range(covered):
             self._deliver(self._held.popleft())
-        if self._held:
+        if self._held and not self._syncing:
             self._sync_soon()
         self._holds(False)
 
