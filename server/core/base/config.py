@@ -325,7 +325,7 @@ def _fault_of_number(name: str, value: int) -> str:
     return f"must be {most} at most, not {value}" if most is not None and value > most else ""
 
 
-_POSITIVE = ("repair_interval_ms", "scan_page_keys", "request_timeout_ms")
+_POSITIVE = ("repair_interval_ms", "scan_page_keys", "request_timeout_ms", "clients_max")
 _MOST = {
     "cache_memory_percent": CACHE_MEMORY_PERCENT_MAX,
     "slowlog_entries_max": SLOWLOG_ENTRIES_MAX,

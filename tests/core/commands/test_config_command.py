@@ -52,6 +52,7 @@ def test_a_live_setting_changes_in_the_one_config(name: str) -> None:
         ("siblings_max -1", "must not be negative"),
         ("siblings_max x", "couldn't be parsed"),
         ("background_keys_per_s 0", "must be positive"),
+        ("maxclients 0", "must be positive"),
         ("multi_slots often", "must be relaxed or strict"),
         ("flushall perhaps", "'yes' or 'no'"),
         ("record_bytes_max 100", "as 'value_bytes_max' is"),
