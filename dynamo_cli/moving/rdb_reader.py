@@ -16,7 +16,17 @@ from typing import Final, NamedTuple
 
 from dynamo_cli.failures import Failure, WrongUsage
 from dynamo_cli.moving.checksums import CHECKSUM_BYTES, checksum_of
-from dynamo_cli.moving.rdb_values import MODULE, STREAMS, STRING, Damaged, Scanner, skip_module, skip_value
+from dynamo_cli.moving.rdb_values import (
+    EMPTY_STREAMS,
+    MODULE,
+    STREAMS,
+    STRING,
+    Damaged,
+    Scanner,
+    skip_module,
+    skip_stream,
+    skip_value,
+)
 
 VERSION_MIN: Final = 6
 VERSION_MAX: Final = 12
@@ -29,7 +39,8 @@ _CHUNK_BYTES: Final = 4 << 20
 class Key(NamedTuple):
     """A key of the file. `value` has its type in front; `text` is the value of a plain string that is not compressed.
 
-    `left_out` says what cannot be imported: then there is no value. `end` is the place behind the key.
+    `left_out` says what cannot be imported: then there is no value. `parts_left_out` says that of a value that can be.
+    `end` is the place behind the key.
     """
 
     database: int
@@ -38,6 +49,7 @@ class Key(NamedTuple):
     value: bytes
     text: bytes | None
     left_out: str
+    parts_left_out: tuple[str, ...]
     end: int
 
 
@@ -132,11 +144,15 @@ def _key(scanner: Scanner, kind: int, database: int, expires_at_ms: int) -> Key:
     if kind == STRING:
         text = scanner.string()
         value = bytes([kind]) + scanner.data[begin : scanner.place] if text is None else b""
-        return Key(database, key, expires_at_ms, value, text, "", scanner.place)
-    skip_value(kind, scanner)
-    left_out = "stream" if kind in STREAMS else "module" if kind == MODULE else ""
+        return Key(database, key, expires_at_ms, value, text, "", (), scanner.place)
+    left_out, parts_left_out = "module" if kind == MODULE else "", tuple[str, ...]()
+    if kind in STREAMS:
+        entries, parts_left_out = skip_stream(kind, scanner)
+        left_out = "" if entries else EMPTY_STREAMS
+    else:
+        skip_value(kind, scanner)
     value = b"" if left_out else bytes([kind]) + scanner.data[begin : scanner.place]
-    return Key(database, key, expires_at_ms, value, None, left_out, scanner.place)
+    return Key(database, key, expires_at_ms, value, None, left_out, parts_left_out, scanner.place)
 
 
 def _decompressed(string: bytes) -> bytes:

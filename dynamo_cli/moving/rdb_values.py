@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 STRING, STREAMS, MODULE = 0, (15, 19, 21), 7
+# What is left out of streams; these are names in the document of the result.
+GROUPS, LAST_IDS, EMPTY_STREAMS = "consumer groups", "last ids", "streams without entries"
 _ONE_STRING: Final = (0, 9, 10, 11, 12, 13, 16, 17, 20, 23)
 _MODULE_STRING, _MODULE_DOUBLE, _MODULE_FLOAT = 5, 4, 3
 
@@ -80,7 +82,7 @@ class Scanner:
 
 
 def skip_value(kind: int, scanner: Scanner) -> None:
-    """Passes over a value of that type. Raises Damaged."""
+    """Passes over a value of that type, which is no stream. Raises Damaged."""
     if kind in _ONE_STRING:
         scanner.string()
         return
@@ -135,26 +137,32 @@ def skip_module(scanner: Scanner) -> None:
             scanner.length()
 
 
-def _stream(level: int) -> Callable[[Scanner], None]:
-    """Of the first form (0), of Redis 7.0 (1) or 7.2 (2): entries, ids, and groups with what is pending."""
+def skip_stream(kind: int, scanner: Scanner) -> tuple[int, tuple[str, ...]]:
+    """Passes over a stream of the first form, or of Redis 7.0 or 7.2. Returns how many entries it has, and what of it a
+    cluster has no place for: consumer groups, and the id of a deleted last entry (of which the first form does not tell),
+    below which Redis takes no new ones."""
+    level = STREAMS.index(kind)
+    scanner.strings(2 * scanner.length())
+    count, *ids = [scanner.length() for _ in range(8 if level else 3)]
+    groups = scanner.length()
+    for _ in range(groups):
+        _skip_group(level, scanner)
+    last_id, deleted_id = ids[:2], ids[4:6]
+    return count, (GROUPS,) * (groups > 0) + (LAST_IDS,) * (last_id == deleted_id)
 
-    def skip(scanner: Scanner) -> None:
-        scanner.strings(2 * scanner.length())
-        for _ in range(8 if level else 3):
-            scanner.length()
-        for _ in range(scanner.length()):
-            scanner.string()
-            for _ in range(3 if level else 2):
-                scanner.length()
-            for _ in range(scanner.length()):
-                scanner.skip(24)
-                scanner.length()
-            for _ in range(scanner.length()):
-                scanner.string()
-                scanner.skip(16 if level > 1 else 8)
-                scanner.skip(16 * scanner.length())
 
-    return skip
+def _skip_group(level: int, scanner: Scanner) -> None:
+    """Passes over a consumer group: its last id, what is pending for it, and its consumers, each with what is pending."""
+    scanner.string()
+    for _ in range(3 if level else 2):
+        scanner.length()
+    for _ in range(scanner.length()):
+        scanner.skip(24)
+        scanner.length()
+    for _ in range(scanner.length()):
+        scanner.string()
+        scanner.skip(16 if level > 1 else 8)
+        scanner.skip(16 * scanner.length())
 
 
 _SKIPS: Final[dict[int, Callable[[Scanner], None]]] = {
@@ -165,10 +173,7 @@ _SKIPS: Final[dict[int, Callable[[Scanner], None]]] = {
     5: _scores,
     MODULE: skip_module,
     14: lambda scanner: scanner.strings(scanner.length()),
-    15: _stream(0),
     18: _nodes,
-    19: _stream(1),
-    21: _stream(2),
     22: _expiring_fields,
     24: _behind_base(_expiring_fields),
     25: _behind_base(Scanner.string),
