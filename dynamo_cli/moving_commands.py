@@ -46,8 +46,8 @@ def import_(
 ) -> None:
     """Import all keys of an RDB file, or of a running Redis server, into the databases that they are of.
 
-    A key replaces what the cluster has under its name, with its expiry. Files are of versions 6 to 12 (Redis 3.2 to 7.4);
-    nothing is imported of a file whose checksum is wrong. Of a server, redis://USER:PASSWORD@HOST:PORT/N is one database.
+    A key replaces what the cluster has under its name, with its expiry. Files are of versions 6 to 12 (Redis 3.2 to 7.4)
+    and 80 (Valkey 9.0), with a checksum that is right. Of a server, redis://USER:PASSWORD@HOST:PORT/N is one database.
     Left out and counted: values of modules, functions, databases above 15; consumer groups, streams without entries.
 
     An import that ends early, for whatever reason, goes on where it was when the same command is run again.

@@ -9,7 +9,8 @@ import mmap
 from collections.abc import Callable
 from typing import Final
 
-STRING, STREAMS, MODULE = 0, (15, 19, 21), 7
+STRING, STREAMS, MODULE, EXPIRING_HASH_OF_VALKEY = 0, (15, 19, 21), 7, 22
+_HASH, _EXPIRING_HASH = 4, 24
 # What is left out of streams; these are names in the document of the result.
 GROUPS, LAST_IDS, EMPTY_STREAMS = "consumer groups", "last ids", "streams without entries"
 _ONE_STRING: Final = (0, 9, 10, 11, 12, 13, 16, 17, 20, 23)
@@ -149,6 +150,30 @@ def skip_stream(kind: int, scanner: Scanner) -> tuple[int, tuple[str, ...]]:
         _skip_group(level, scanner)
     last_id, deleted_id = ids[:2], ids[4:6]
     return count, (GROUPS,) * (groups > 0) + (LAST_IDS,) * (last_id == deleted_id)
+
+
+def expiring_hash_of_valkey(scanner: Scanner) -> bytes:
+    """Reads a hash of fields, values and their expiries, -1 for never, of Valkey 9.0; returns it as Redis 7.4 writes it."""
+    fields: list[tuple[bytes, int]] = []
+    for _ in range(scanner.length()):
+        start = scanner.place
+        scanner.strings(2)
+        field = scanner.data[start : scanner.place]
+        fields.append((field, max(int.from_bytes(scanner.read(8), "little", signed=True), 0)))
+    first_ms = min([ms for _, ms in fields if ms], default=0)
+    if not first_ms:
+        return bytes([_HASH]) + length_bytes(len(fields)) + b"".join([field for field, _ in fields])
+    items = [length_bytes(ms - first_ms + 1 if ms else 0) + field for field, ms in fields]
+    return bytes([_EXPIRING_HASH]) + first_ms.to_bytes(8, "little") + length_bytes(len(fields)) + b"".join(items)
+
+
+def length_bytes(number: int) -> bytes:
+    """A length, or any other number of up to 64 bits, as a file has it."""
+    if number < 0x40:
+        return bytes([number])
+    if number < 0x4000:
+        return (0x4000 | number).to_bytes(2, "big")
+    return b"\x80" + number.to_bytes(4, "big") if number < 1 << 32 else b"\x81" + number.to_bytes(8, "big")
 
 
 def _skip_group(level: int, scanner: Scanner) -> None:

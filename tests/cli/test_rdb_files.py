@@ -172,10 +172,10 @@ def packed(*items: bytes) -> bytes:
     return string(listpack.pack(items))
 
 
-def made(version: int, *parts: bytes) -> bytes:
+def made(version: int, *parts: bytes, magic: bytes = b"REDIS%04d") -> bytes:
     """A file of these parts in database 0."""
     facts = b"\xfa" + string(b"redis-ver") + string(b"7.4.0") + b"\xfe\x00\xfb\x05\x01"
-    return whole(b"REDIS%04d" % version + facts + b"".join(parts) + b"\xff")
+    return whole(magic % version + facts + b"".join(parts) + b"\xff")
 
 
 def keyed(kind: int, name: bytes, value: bytes) -> bytes:
@@ -259,10 +259,60 @@ def test_what_is_no_key_is_passed_over_and_functions_are_counted(tmp_path: Path)
 
 @pytest.mark.parametrize("version", [5, 13])
 def test_other_versions_are_refused_with_what_to_do(tmp_path: Path, version: int) -> None:
-    with pytest.raises(WrongUsage, match=f"version {version}, and versions 6 to 12"):
+    with pytest.raises(WrongUsage, match=f"version {version} of Redis, and versions 6 to 12 of Redis and 80 of Valkey"):
         opened(made(version, AFTER), tmp_path)
 
 
 def test_a_type_of_a_later_version_is_told(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="type 26"):
         content(opened(made(12, keyed(26, b"k", b"\x00")), tmp_path))
+
+
+VALKEY = b"VALKEY%03d"
+NEVER = b"\xff" * 8
+
+
+def test_a_file_of_valkey_is_read_with_fields_that_expire(tmp_path: Path) -> None:
+    later = (EXPIRY_MS + 300).to_bytes(8, "little")
+    fields = (
+        string(b"f") + string(b"v") + later + string(b"g") + b"\xc0\x07" + NEVER + string(b"h") + string(b"x") + BASE
+    )
+    lasting = string(b"f") + string(b"v") + NEVER
+    parts = (
+        keyed(22, b"k", b"\x03" + fields),
+        keyed(22, b"l", b"\x01" + lasting),
+        keyed(16, b"m", packed(b"f", b"v")),
+        AFTER,
+    )
+    found = content(opened(made(80, *parts, magic=VALKEY), tmp_path))
+    assert found == {
+        (0, b"k"): ({b"f": (b"v", EXPIRY_MS + 300), b"g": (b"7", 0), b"h": (b"x", EXPIRY_MS)}, 0),
+        (0, b"l"): (hashed(f="v"), 0),
+        (0, b"m"): (hashed(f="v"), 0),
+        (0, b"after"): (b"v", EXPIRY_MS),
+    }
+
+
+@pytest.mark.parametrize("version", [11, 79, 81])
+def test_other_versions_of_valkey_are_refused_with_what_to_do(tmp_path: Path, version: int) -> None:
+    with pytest.raises(
+        WrongUsage, match=f"version {version} of Valkey, and versions 6 to 12 of Redis and 80 of Valkey"
+    ):
+        opened(made(version, AFTER, magic=VALKEY), tmp_path)
+
+
+def test_a_type_of_redis_is_none_of_valkey(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="type 24"):
+        content(opened(made(80, LATER["fields that expire"][1], magic=VALKEY), tmp_path))
+
+
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_a_mark_of_a_server_behind_the_end_is_passed_over(tmp_path: Path, has_checksum: bool) -> None:
+    data = made(12, AFTER)
+    data = data if has_checksum else data[:-8] + bytes(8)
+    assert content(opened(data + b"6ce932509f" * 4, tmp_path)) == {(0, b"after"): (b"v", EXPIRY_MS)}
+    for behind in (b"6ce932509f" * 3, b"6ce932509g" * 4, b"6ce932509f" * 5):
+        with pytest.raises(Failure, match="truncated or damaged"):
+            opened(data + behind, tmp_path)
+    with pytest.raises(Failure, match="truncated or damaged"):
+        opened(whole(data[:-9])[:-1] + b"6ce932509f" * 4, tmp_path)
