@@ -235,8 +235,8 @@ def test_deleted_entries_of_a_stream_are_not_read(redis: redis_py.Redis, gone: s
 
 def test_entries_of_one_id_are_in_one_node(redis: redis_py.Redis) -> None:
     """Both sides of a partition may choose an id. Redis would begin a node there, and refuses two nodes of one id."""
-    entries = [_entry(number, 0, b"f", b"%d" % number) for number in range(1, 101)]
-    entries += [_entry(100, 0, b"g", b"of the other side"), _entry(101, 0, b"f", b"v")]
+    large = b"x" * 5_000  # so much fills a node
+    entries = [_entry(1, 0, b"f", large), _entry(1, 0, b"g", b"of the other side"), _entry(1, 1, b"f", b"v")]
     payload = run_through(payload_writer.dump_stream(entries))
     assert run_through(payload_reader.load(payload, BYTES_MAX)).items == entries
     assert _told(_restored(redis, payload), "restored") == entries
