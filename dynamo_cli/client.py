@@ -29,6 +29,7 @@ REPLY_BYTES_MAX = 512 << 20  # the longest accepted reply; Redis' own limit for 
 
 _POLL_S = 0.001  # how long to wait for what may be there already
 _COMMANDS_IN_TIME = 64  # of a pipeline: this many have the time of a single one
+_BYTES_IN_TIME = 256 << 10  # and so many bytes: RESTORE of a large value takes a node long, but not its other clients
 
 Word = bytes | str | int
 # A reply as hiredis gives it: bytes for strings and statuses, int, None, list of replies.
@@ -145,10 +146,12 @@ class Client:
 
     def pipeline(self, commands: Sequence[Sequence[Word]]) -> list[Reply | Refused]:
         """The replies to commands that are sent at once. An error reply is a Refused in its place. Raises NotReached."""
-        deadline = time.monotonic() + self.timeout_s * (1 + len(commands) // _COMMANDS_IN_TIME)
+        request = b"".join([_packed(command) for command in commands])
+        times = 1 + len(commands) // _COMMANDS_IN_TIME + len(request) // _BYTES_IN_TIME
+        deadline = time.monotonic() + self.timeout_s * times
         try:
             self._socket.settimeout(self.timeout_s)
-            self._socket.sendall(b"".join([_packed(command) for command in commands]))
+            self._socket.sendall(request)
             replies = [self._receive(deadline) for _ in commands]
         except (OSError, hiredis.ProtocolError) as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error)

@@ -46,9 +46,9 @@ def import_(
 ) -> None:
     """Import all keys of an RDB file, or of a running Redis server, into the databases that they are of.
 
-    A key replaces what the cluster has under its name, with its expiry. Files are of versions 6 to 12 (Redis 3.2 to 7.4);
-    nothing is imported of a file whose checksum is wrong. Of a server, redis://USER:PASSWORD@HOST:PORT/N is one database.
-    Streams, values of modules, functions and databases above 15 are left out and counted.
+    A key replaces what the cluster has under its name, with its expiry. Files are of versions 6 to 12 (Redis 3.2 to 7.4)
+    and 80 (Valkey 9.0), with a checksum that is right. Of a server, redis://USER:PASSWORD@HOST:PORT/N is one database.
+    Left out and counted: values of modules, functions, databases above 15; consumer groups, streams without entries.
 
     An import that ends early, for whatever reason, goes on where it was when the same command is run again.
 
@@ -85,7 +85,7 @@ def _show_import(result: dict[str, Any], as_document: bool) -> None:
     for refusal in result["refusals"]:
         note(f"refused in database {refusal.database}: {as_shown(refusal.key)}: {refusal.error}")
     for what, count in result["left_out"].items():
-        note(f"left out: {count} of {what}")
+        note(_of_streams(what, count) or f"left out: {count} of {what}")
     found = result["refusals"]
     if as_document:
         refusals = [{"database": each.database, "key": as_json(each.key), "error": each.error} for each in found]
@@ -100,6 +100,18 @@ def _show_import(result: dict[str, Any], as_document: bool) -> None:
         raise typer.Exit(ExitStatus.FAILED)
 
 
+def _of_streams(what: str, count: int) -> str:
+    """The line that tells what streams have lost; none if it is about something else."""
+    from dynamo_cli.moving.rdb_values import EMPTY_STREAMS, GROUPS, LAST_IDS
+
+    streams = counted(count, "stream")
+    return {
+        GROUPS: f"of {streams} the consumer groups were left out",
+        LAST_IDS: f"of {streams} the id of a deleted last entry was left out",
+        EMPTY_STREAMS: f"left out: {streams} without entries",
+    }.get(what, "")
+
+
 def export(context: typer.Context, file: _File, databases: _Databases = None, as_document: JSON = False) -> None:
     """Write all keys of the cluster, or those of some databases, to an RDB file that redis-server loads.
 
@@ -107,16 +119,12 @@ def export(context: typer.Context, file: _File, databases: _Databases = None, as
     gets its name when it is whole. Keys that are written meanwhile are in it as they were before or after that. Of several
     siblings the file has what plain commands show.
 
-    Streams are left out and counted.
-
-    With --json: {"keys", "bytes", "left_out"}.
+    With --json: {"keys", "bytes"}.
     """
     from dynamo_cli.moving import file_export
 
     with progress("export", "keys", as_document) as shown:
         result = file_export.export(file, target_of(context), databases, shown)
-    for what, count in result["left_out"].items():
-        note(f"left out: {count} of {what}")
     if as_document:
         write_json(result)
     else:

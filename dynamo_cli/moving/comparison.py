@@ -19,10 +19,11 @@ CONTENT_MAX: Final = 1000  # items of a collection, or bytes of a string, that a
 _EXPIRY_SLACK_MS: Final = 2000
 _SIZES: Final[dict[bytes, str]] = {
     b"string": "STRLEN", b"list": "LLEN", b"set": "SCARD", b"zset": "ZCARD", b"hash": "HLEN",
+    b"stream": "XLEN",
 }  # fmt: skip
 _CONTENTS: Final[dict[bytes, tuple[Word, ...]]] = {
     b"string": ("GET",), b"list": ("LRANGE", 0, -1), b"set": ("SMEMBERS",), b"hash": ("HGETALL",),
-    b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+    b"zset": ("ZRANGE", 0, -1, "WITHSCORES"), b"stream": ("XRANGE", "-", "+"),
 }  # fmt: skip
 _WRONG_TYPE: Final = "WRONGTYPE"
 Outline = tuple[bytes, int, Any]  # type, ms left, and size, which is a Refused if the type has changed meanwhile
@@ -71,6 +72,8 @@ def _are_alike(one: Outline, other: Outline) -> bool:
     """Whether two outlines are those of the same key. A type that cannot be imported is no difference."""
     if one[0] not in _SIZES:
         return True
+    if one[0] == b"stream" and not one[2]:  # a cluster has no streams without entries
+        return other[0] == b"none"
     same_expiry = (one[1] < 0) == (other[1] < 0) and abs(one[1] - other[1]) <= _EXPIRY_SLACK_MS
     return (one[0], one[2]) == (other[0], other[2]) and same_expiry
 

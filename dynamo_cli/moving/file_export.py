@@ -1,7 +1,7 @@
 """dyn export FILE.rdb: all keys of the cluster, database by database.
 
 Each key is as it was when it was read. Keys that are written meanwhile are in the file as before or as after that, so the
-file is no snapshot of one instant. Streams cannot be dumped: they are left out and counted.
+file is no snapshot of one instant.
 
 Each key is in the file once: redis-server ends with an error when a file that it loads has a key twice. SCAN of a cluster
 answers each key once, but a node of another version or a change of the ring must not make a file useless, so the export
@@ -10,7 +10,6 @@ holds the keys of the database that it reads, some 100 bytes for each.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +29,11 @@ def export(path: Path, target: Target, databases: list[int] | None, shown: Progr
         writer = RdbWriter(path)
     except OSError as error:
         raise Failure(f"cannot write {path}: {error.strerror or error}") from None
-    keys, left_out = 0, Counter[str]()
+    keys = 0
     try:
         for database in dict.fromkeys(databases or range(DATABASES)):
             with target.of_database(database).connect() as client:
-                keys += _add_all(writer, client, database, keys, left_out, shown)
+                keys += _add_all(writer, client, database, keys, shown)
         writer.finish()
     except OSError as error:
         writer.abandon()
@@ -42,12 +41,10 @@ def export(path: Path, target: Target, databases: list[int] | None, shown: Progr
     except BaseException:
         writer.abandon()
         raise
-    return {"keys": keys, "bytes": writer.size_bytes, "left_out": dict(left_out)}
+    return {"keys": keys, "bytes": writer.size_bytes}
 
 
-def _add_all(
-    writer: RdbWriter, client: Client, database: int, before: int, left_out: Counter[str], shown: Progress
-) -> int:
+def _add_all(writer: RdbWriter, client: Client, database: int, before: int, shown: Progress) -> int:
     """Adds all keys of a database. Returns how many it has."""
     size = client.call("DBSIZE")
     added, cursor = 0, b"0"
@@ -57,7 +54,7 @@ def _add_all(
             case [bytes() as cursor, list() as keys]:
                 unseen = [key for key in dict.fromkeys(keys) if key not in seen]
                 seen.update(unseen)
-                added += _add(writer, client, database, unseen, left_out)
+                added += _add(writer, client, database, unseen)
             case _:
                 raise client.nonsense("SCAN", "not [cursor, [key, ...]]")
         shown.show(before + added, 0, f"{before + added} keys, database {database}")
@@ -66,15 +63,12 @@ def _add_all(
     return added
 
 
-def _add(writer: RdbWriter, client: Client, database: int, keys: list[bytes], left_out: Counter[str]) -> int:
+def _add(writer: RdbWriter, client: Client, database: int, keys: list[bytes]) -> int:
     """Adds keys that are still there. Returns how many these are."""
-    words = [each for key in keys for each in (("TYPE", key), ("PEXPIRETIME", key), ("DUMP", key))]
+    words = [each for key in keys for each in (("PEXPIRETIME", key), ("DUMP", key))]
     replies = client.pipeline(words)
     added = 0
-    for key, kind, expiry, payload in zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True):
-        if kind in (b"stream", "stream"):
-            left_out["stream"] += 1
-            continue
+    for key, expiry, payload in zip(keys, replies[::2], replies[1::2], strict=True):
         for reply in (expiry, payload):
             if isinstance(reply, Refused):
                 raise reply

@@ -63,6 +63,7 @@ class FileImport:
         elif 0 < key.expires_at_ms <= time.time() * 1000:
             self.counts["expired"] += 1
         else:
+            self.left_out.update(key.parts_left_out)
             payload = b"" if key.text is not None else sealed(key.value, self._file.version)
             return self._sender.add(write_of(key.database, key.key, payload, key.text, key.expires_at_ms))
         return False

@@ -1,10 +1,14 @@
-"""The keys of an RDB file, versions 6 to 12 (rdb.c of Redis 3.2 to 7.4).
+"""The keys of an RDB file, versions 6 to 12 (rdb.c of Redis 3.2 to 7.4), and 80 (rdb.c of Valkey 9.0).
 
-    REDIS and four digits, the version
+    REDIS and four digits, or VALKEY and three digits, the version
     parts: facts about the server, a database, a key with its expiry and value, functions, …
     a byte 255, the CRC-64 of all before it (0 if the server that wrote the file had turned that off)
 
-The checksum is looked at before anything else is: a file that is damaged or truncated writes nothing.
+The checksum is looked at before anything else is: a file that is damaged or truncated writes nothing. A server that sends
+its file while it makes it ends it with a mark of 40 hexadecimal digits, which redis-cli --rdb of Redis 4.0 leaves there.
+
+Valkey forked at version 11. Its version 80 is that but for hashes with fields that expire, whose type means something else
+in Redis 7.4. So they are written anew, as Redis 7.4 has them, and all else is as in a file of version 11.
 """
 
 from __future__ import annotations
@@ -16,11 +20,27 @@ from typing import Final, NamedTuple
 
 from dynamo_cli.failures import Failure, WrongUsage
 from dynamo_cli.moving.checksums import CHECKSUM_BYTES, checksum_of
-from dynamo_cli.moving.rdb_values import MODULE, STREAMS, STRING, Damaged, Scanner, skip_module, skip_value
+from dynamo_cli.moving.rdb_values import (
+    EMPTY_STREAMS,
+    EXPIRING_HASH_OF_VALKEY,
+    MODULE,
+    STREAMS,
+    STRING,
+    Damaged,
+    Scanner,
+    expiring_hash_of_valkey,
+    skip_module,
+    skip_stream,
+    skip_value,
+)
 
 VERSION_MIN: Final = 6
 VERSION_MAX: Final = 12
-HEADER_BYTES: Final = 9
+_VALKEY_VERSION: Final = 80
+_VALKEY_PAYLOADS: Final = 12  # the version of its values: 11, and 12 for hashes with fields that expire
+HEADER_BYTES: Final = 9  # of both
+_END_MARK_BYTES: Final = 40
+_HEX_DIGITS: Final = b"0123456789abcdef"
 _SLOT, _FUNCTION, _FUNCTION_BEFORE, _MODULE_AUX, _IDLE, _FREQUENCY = 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9
 AUX, RESIZE, EXPIRY_MS, EXPIRY_S, DATABASE, END = 0xFA, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF
 _CHUNK_BYTES: Final = 4 << 20
@@ -29,7 +49,8 @@ _CHUNK_BYTES: Final = 4 << 20
 class Key(NamedTuple):
     """A key of the file. `value` has its type in front; `text` is the value of a plain string that is not compressed.
 
-    `left_out` says what cannot be imported: then there is no value. `end` is the place behind the key.
+    `left_out` says what cannot be imported: then there is no value. `parts_left_out` says that of a value that can be.
+    `end` is the place behind the key.
     """
 
     database: int
@@ -38,6 +59,7 @@ class Key(NamedTuple):
     value: bytes
     text: bytes | None
     left_out: str
+    parts_left_out: tuple[str, ...]
     end: int
 
 
@@ -53,26 +75,42 @@ class RdbFile:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size_bytes else b""
         except OSError as error:
             raise Failure(f"cannot read {path}: {error.strerror or error}") from None
-        head = self._data[:HEADER_BYTES]
-        if head[:5] != b"REDIS" or not head[5:].isdigit() or len(head) < HEADER_BYTES:
-            raise WrongUsage(f"{path} is no RDB file: it does not begin with REDIS and a version")
-        self.version = int(head[5:])
-        if not VERSION_MIN <= self.version <= VERSION_MAX:
-            raise WrongUsage(
-                f"{path} is of version {self.version}, and versions {VERSION_MIN} to {VERSION_MAX} can be read",
-                "load it into a Redis of version 3.2 to 7.4, and import from there: dyn import redis://HOST:PORT",
-            )
+        self._is_of_valkey, self.version = self._head()
         self.functions = 0  # libraries of functions that were passed over
+
+    def _head(self) -> tuple[bool, int]:
+        """Whether the file is of Valkey, and the version of its values. Raises WrongUsage."""
+        head = self._data[:HEADER_BYTES]
+        is_of_valkey = head[:6] == b"VALKEY"
+        digits = head[6:] if is_of_valkey else head[5:]
+        if not (is_of_valkey or head[:5] == b"REDIS") or not digits.isdigit() or len(head) < HEADER_BYTES:
+            raise WrongUsage(f"{self.path} is no RDB file: it does not begin with REDIS or VALKEY and a version")
+        version = int(digits)
+        if is_of_valkey and version == _VALKEY_VERSION:
+            return True, _VALKEY_PAYLOADS
+        if is_of_valkey or not VERSION_MIN <= version <= VERSION_MAX:
+            raise WrongUsage(
+                f"{self.path} is of version {version} of {'Valkey' if is_of_valkey else 'Redis'}, and versions "
+                f"{VERSION_MIN} to {VERSION_MAX} of Redis and {_VALKEY_VERSION} of Valkey can be read",
+                "load it into the server that wrote it, and import from there: dyn import redis://HOST:PORT",
+            )
+        return False, version
 
     def check(self) -> None:
         """Raises Failure unless the checksum of the file is right."""
-        end = self.size_bytes - CHECKSUM_BYTES
-        told = int.from_bytes(self._data[max(end, 0) :], "little")
-        if end > HEADER_BYTES and self._data[end - 1] == END and not told:
-            return  # rdbchecksum was off
-        chunks = (self._data[start : min(start + _CHUNK_BYTES, end)] for start in range(0, end, _CHUNK_BYTES))
-        if end <= HEADER_BYTES or self._data[end - 1] != END or checksum_of(chunks) != told:
+        size = self.size_bytes
+        mark = self._data[max(size - _END_MARK_BYTES, 0) :]
+        if not self._ends_at(size) and (mark.strip(_HEX_DIGITS) or not self._ends_at(size - _END_MARK_BYTES)):
             raise self._damaged("its checksum does not fit its content, so it is truncated or damaged")
+
+    def _ends_at(self, size: int) -> bool:
+        """Whether so many bytes are a whole file: the last part, and then the checksum of all before, or 0."""
+        end = size - CHECKSUM_BYTES
+        if end <= HEADER_BYTES or self._data[end - 1] != END:
+            return False
+        told = int.from_bytes(self._data[end:size], "little")
+        chunks = (self._data[start : min(start + _CHUNK_BYTES, end)] for start in range(0, end, _CHUNK_BYTES))
+        return not told or checksum_of(chunks) == told  # 0: rdbchecksum was off
 
     def keys(self, place: int = 0, database: int = 0) -> Iterator[Key]:
         """The keys from a place on, which is behind a key of `database`. Raises Failure for a file that is damaged."""
@@ -97,7 +135,7 @@ class RdbFile:
             elif part >= _SLOT:
                 self._skip(part, scanner)
             else:
-                yield _key(scanner, part, database, expires_at_ms)
+                yield _key(scanner, part, database, expires_at_ms, self._is_of_valkey)
                 expires_at_ms = 0
 
     def _skip(self, part: int, scanner: Scanner) -> None:
@@ -123,7 +161,7 @@ class RdbFile:
             raise Damaged("it has functions in the form of a release candidate of Redis 7.0")
 
 
-def _key(scanner: Scanner, kind: int, database: int, expires_at_ms: int) -> Key:
+def _key(scanner: Scanner, kind: int, database: int, expires_at_ms: int, is_of_valkey: bool) -> Key:
     start = scanner.place
     key = scanner.string()
     if key is None:  # a long key may be compressed
@@ -132,11 +170,20 @@ def _key(scanner: Scanner, kind: int, database: int, expires_at_ms: int) -> Key:
     if kind == STRING:
         text = scanner.string()
         value = bytes([kind]) + scanner.data[begin : scanner.place] if text is None else b""
-        return Key(database, key, expires_at_ms, value, text, "", scanner.place)
-    skip_value(kind, scanner)
-    left_out = "stream" if kind in STREAMS else "module" if kind == MODULE else ""
+        return Key(database, key, expires_at_ms, value, text, "", (), scanner.place)
+    if is_of_valkey and kind == EXPIRING_HASH_OF_VALKEY:
+        value = expiring_hash_of_valkey(scanner)
+        return Key(database, key, expires_at_ms, value, None, "", (), scanner.place)
+    if is_of_valkey and kind > EXPIRING_HASH_OF_VALKEY:
+        raise Damaged(f"byte {begin - 1} begins a value of type {kind}, which this version does not know")
+    left_out, parts_left_out = "module" if kind == MODULE else "", tuple[str, ...]()
+    if kind in STREAMS:
+        entries, parts_left_out = skip_stream(kind, scanner)
+        left_out = "" if entries else EMPTY_STREAMS
+    else:
+        skip_value(kind, scanner)
     value = b"" if left_out else bytes([kind]) + scanner.data[begin : scanner.place]
-    return Key(database, key, expires_at_ms, value, None, left_out, scanner.place)
+    return Key(database, key, expires_at_ms, value, None, left_out, parts_left_out, scanner.place)
 
 
 def _decompressed(string: bytes) -> bytes:

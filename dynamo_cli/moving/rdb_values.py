@@ -9,7 +9,10 @@ import mmap
 from collections.abc import Callable
 from typing import Final
 
-STRING, STREAMS, MODULE = 0, (15, 19, 21), 7
+STRING, STREAMS, MODULE, EXPIRING_HASH_OF_VALKEY = 0, (15, 19, 21), 7, 22
+_HASH, _EXPIRING_HASH = 4, 24
+# What is left out of streams; these are names in the document of the result.
+GROUPS, LAST_IDS, EMPTY_STREAMS = "consumer groups", "last ids", "streams without entries"
 _ONE_STRING: Final = (0, 9, 10, 11, 12, 13, 16, 17, 20, 23)
 _MODULE_STRING, _MODULE_DOUBLE, _MODULE_FLOAT = 5, 4, 3
 
@@ -80,7 +83,7 @@ class Scanner:
 
 
 def skip_value(kind: int, scanner: Scanner) -> None:
-    """Passes over a value of that type. Raises Damaged."""
+    """Passes over a value of that type, which is no stream. Raises Damaged."""
     if kind in _ONE_STRING:
         scanner.string()
         return
@@ -135,26 +138,56 @@ def skip_module(scanner: Scanner) -> None:
             scanner.length()
 
 
-def _stream(level: int) -> Callable[[Scanner], None]:
-    """Of the first form (0), of Redis 7.0 (1) or 7.2 (2): entries, ids, and groups with what is pending."""
+def skip_stream(kind: int, scanner: Scanner) -> tuple[int, tuple[str, ...]]:
+    """Passes over a stream of the first form, or of Redis 7.0 or 7.2. Returns how many entries it has, and what of it a
+    cluster has no place for: consumer groups, and the id of a deleted last entry (of which the first form does not tell),
+    below which Redis takes no new ones."""
+    level = STREAMS.index(kind)
+    scanner.strings(2 * scanner.length())
+    count, *ids = [scanner.length() for _ in range(8 if level else 3)]
+    groups = scanner.length()
+    for _ in range(groups):
+        _skip_group(level, scanner)
+    last_id, deleted_id = ids[:2], ids[4:6]
+    return count, (GROUPS,) * (groups > 0) + (LAST_IDS,) * (last_id == deleted_id)
 
-    def skip(scanner: Scanner) -> None:
-        scanner.strings(2 * scanner.length())
-        for _ in range(8 if level else 3):
-            scanner.length()
-        for _ in range(scanner.length()):
-            scanner.string()
-            for _ in range(3 if level else 2):
-                scanner.length()
-            for _ in range(scanner.length()):
-                scanner.skip(24)
-                scanner.length()
-            for _ in range(scanner.length()):
-                scanner.string()
-                scanner.skip(16 if level > 1 else 8)
-                scanner.skip(16 * scanner.length())
 
-    return skip
+def expiring_hash_of_valkey(scanner: Scanner) -> bytes:
+    """Reads a hash of fields, values and their expiries, -1 for never, of Valkey 9.0; returns it as Redis 7.4 writes it."""
+    fields: list[tuple[bytes, int]] = []
+    for _ in range(scanner.length()):
+        start = scanner.place
+        scanner.strings(2)
+        field = scanner.data[start : scanner.place]
+        fields.append((field, max(int.from_bytes(scanner.read(8), "little", signed=True), 0)))
+    first_ms = min([ms for _, ms in fields if ms], default=0)
+    if not first_ms:
+        return bytes([_HASH]) + length_bytes(len(fields)) + b"".join([field for field, _ in fields])
+    items = [length_bytes(ms - first_ms + 1 if ms else 0) + field for field, ms in fields]
+    return bytes([_EXPIRING_HASH]) + first_ms.to_bytes(8, "little") + length_bytes(len(fields)) + b"".join(items)
+
+
+def length_bytes(number: int) -> bytes:
+    """A length, or any other number of up to 64 bits, as a file has it."""
+    if number < 0x40:
+        return bytes([number])
+    if number < 0x4000:
+        return (0x4000 | number).to_bytes(2, "big")
+    return b"\x80" + number.to_bytes(4, "big") if number < 1 << 32 else b"\x81" + number.to_bytes(8, "big")
+
+
+def _skip_group(level: int, scanner: Scanner) -> None:
+    """Passes over a consumer group: its last id, what is pending for it, and its consumers, each with what is pending."""
+    scanner.string()
+    for _ in range(3 if level else 2):
+        scanner.length()
+    for _ in range(scanner.length()):
+        scanner.skip(24)
+        scanner.length()
+    for _ in range(scanner.length()):
+        scanner.string()
+        scanner.skip(16 if level > 1 else 8)
+        scanner.skip(16 * scanner.length())
 
 
 _SKIPS: Final[dict[int, Callable[[Scanner], None]]] = {
@@ -165,10 +198,7 @@ _SKIPS: Final[dict[int, Callable[[Scanner], None]]] = {
     5: _scores,
     MODULE: skip_module,
     14: lambda scanner: scanner.strings(scanner.length()),
-    15: _stream(0),
     18: _nodes,
-    19: _stream(1),
-    21: _stream(2),
     22: _expiring_fields,
     24: _behind_base(_expiring_fields),
     25: _behind_base(Scanner.string),

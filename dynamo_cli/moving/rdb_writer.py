@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from dynamo_cli.failures import Failure
 from dynamo_cli.moving.checksums import CHECKSUM_BYTES, FOOTER_BYTES, checksum_of
 from dynamo_cli.moving.rdb_reader import AUX, DATABASE, END, EXPIRY_MS
+from dynamo_cli.moving.rdb_values import length_bytes
 from dynamo_cli.replaced_files import replaceable
 
 _VERSION: Final = 10
@@ -37,7 +37,7 @@ class RdbWriter:
         """Adds a key of a database. Those of one database come together."""
         if database != self._database:
             self._database = database
-            self._file.write(bytes([DATABASE]) + _length(database))
+            self._file.write(bytes([DATABASE]) + length_bytes(database))
         self._version = max(self._version, int.from_bytes(payload[-FOOTER_BYTES:-CHECKSUM_BYTES], "little"))
         expiry = bytes([EXPIRY_MS]) + expires_at_ms.to_bytes(8, "little") if expires_at_ms else b""
         self._file.write(b"%b%c%b%b" % (expiry, payload[0], _string(key), payload[1:-FOOTER_BYTES]))
@@ -68,15 +68,5 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _length(number: int) -> bytes:
-    if number < 0x40:
-        return bytes([number])
-    if number < 0x4000:
-        return (0x4000 | number).to_bytes(2, "big")
-    if number < 1 << 32:
-        return b"\x80" + number.to_bytes(4, "big")
-    raise Failure(f"a key of {number} bytes has no place in an RDB file")
-
-
 def _string(data: bytes) -> bytes:
-    return _length(len(data)) + data
+    return length_bytes(len(data)) + data

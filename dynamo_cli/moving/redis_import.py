@@ -38,6 +38,7 @@ class RedisImport:
         self._notifications: Notifications | None = None
         self.counts: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self._counted: set[tuple[int, bytes, str]] = set()  # what is left out of which keys
 
     def run(self, shown: Progress, follows: bool, verifies: bool) -> dict[str, Any]:
         """Copies what was not copied before, then follows or compares. Returns the document of the result."""
@@ -109,15 +110,22 @@ class RedisImport:
         return {"database": database, "cursor": cursor, "counts": dict(counts), "left_out": dict(self.left_out)}
 
     def _copy(self, database: int, keys: list[bytes], deletes: bool = False) -> None:
-        """Writes keys as they are at the source now. `deletes`: those that are gone, too."""
+        """Writes keys as they are at the source now. `deletes`: what is gone or left out goes from the cluster, too."""
         for page in self._source.dump(database, keys):
             for dumped in page:
+                self._count_left_out(database, dumped)
                 if dumped.payload:
                     self._sender.add(_write(database, dumped))
-                elif dumped.type_name != "none":
-                    self.left_out[dumped.type_name] += 1
                 elif deletes:
                     self._sender.add(Write(database, dumped.key, (b"DEL", dumped.key), len(dumped.key)))
+
+    def _count_left_out(self, database: int, dumped: Dumped) -> None:
+        """Counts what is left out, once for each key, however often it is copied."""
+        left_out = (dumped.left_out,) if dumped.left_out else dumped.parts_left_out
+        for what in left_out:
+            if (database, dumped.key, what) not in self._counted:
+                self._counted.add((database, dumped.key, what))
+                self.left_out[what] += 1
 
     def _follow(self, notifications: Notifications, shown: Progress) -> None:
         """Copies what is written, until Ctrl-C; then what was written before that."""

@@ -16,12 +16,12 @@ from dynamo_cli.client import Client, Reply
 from dynamo_cli.failures import Failure, Refused
 from dynamo_cli.logins import USER_DEFAULT, Login
 from dynamo_cli.moving.checksums import FOOTER_BYTES
-from dynamo_cli.moving.rdb_values import STRING, Scanner
+from dynamo_cli.moving.rdb_values import EMPTY_STREAMS, STREAMS, STRING, Scanner, skip_stream
 from dynamo_cli.tls_client import Tls
 from protocol.databases import DATABASES
 
 PAGE_KEYS: Final = 512
-TYPES: Final = (b"string", b"list", b"set", b"zset", b"hash")
+TYPES: Final = (b"string", b"list", b"set", b"zset", b"hash", b"stream")
 _DUMPED_KEYS: Final = 64  # at first
 _DUMPED_BYTES: Final = 8 << 20
 _EVENTS: Final = b"__keyevent@"
@@ -30,13 +30,17 @@ Changed = dict[tuple[int, bytes], None]  # database and key, in the order of the
 
 
 class Dumped(NamedTuple):
-    """A key as the source has it; no payload if it is gone, or of a type that cannot be imported."""
+    """A key as the source has it; no payload if it is gone, or cannot be imported: then `left_out` says what it is.
+
+    `parts_left_out` says what cannot be imported of a value that can be.
+    """
 
     key: bytes
     payload: bytes
     text: bytes | None
     expires_at_ms: int
-    type_name: str
+    left_out: str
+    parts_left_out: tuple[str, ...]
 
 
 class Source:
@@ -161,9 +165,14 @@ def _dumped(
     assert isinstance(expiry, int) and isinstance(kind, bytes)
     expires_at_ms = expiry + now_ms if expiry > 0 else 0
     if kind not in TYPES or not isinstance(payload, bytes):
-        return Dumped(key, b"", None, 0, "none" if payload is None else kind.decode("utf-8", "replace"))
+        return Dumped(key, b"", None, 0, "" if payload is None else kind.decode("utf-8", "replace"), ())
+    parts_left_out: tuple[str, ...] = ()
+    if payload[0] in STREAMS:
+        entries, parts_left_out = skip_stream(payload[0], Scanner(payload, 1))
+        if not entries:
+            return Dumped(key, b"", None, 0, EMPTY_STREAMS, ())
     text = Scanner(payload[1:-FOOTER_BYTES]).string() if payload[0] == STRING else None
-    return Dumped(key, payload, text, expires_at_ms, kind.decode())
+    return Dumped(key, payload, text, expires_at_ms, "", parts_left_out)
 
 
 class Notifications:

@@ -33,6 +33,22 @@ def test_a_reply_larger_than_one_read_is_put_together(scripted: Scripted) -> Non
         assert client.call("A") == value
 
 
+def test_a_pipeline_has_more_time_the_more_bytes_it_has(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines: list[float] = []
+    receive = Client._receive
+
+    def noted(client: Client, deadline: float) -> object:
+        deadlines.append(deadline)
+        return receive(client, deadline)
+
+    monkeypatch.setattr(Client, "_receive", noted)
+    with connect(scripted({"A": "OK"}), timeout_s=600) as client:
+        for size in (1, 1 << 20):
+            assert client.pipeline([(b"A", bytes(size))]) == [b"OK"]
+    small, large = deadlines
+    assert large - small >= 4 * 600
+
+
 def test_an_error_reply_is_shown_as_it_came_with_the_node(scripted: Scripted) -> None:
     node = scripted({"A": "-NOQUORUM write: got=1 wanted=2"})
     with connect(node) as client, pytest.raises(Refused) as refused:

@@ -21,15 +21,10 @@ def _repeating(scripted: Callable[..., ScriptedNode]) -> ScriptedNode:
     def scan(words: list[bytes]) -> Reply:
         return PAGES[words[1]]
 
-    def kind(words: list[bytes]) -> Reply:
-        return "stream" if words[1] == b"s" else "string"
-
     def dump(words: list[bytes]) -> Reply:
-        return None if words[1] == b"s" else DUMP
+        return None if words[1] == b"s" else DUMP  # s is deleted meanwhile
 
-    return scripted(
-        {"PING": "PONG", "SELECT": "OK", "DBSIZE": 4, "SCAN": scan, "TYPE": kind, "PEXPIRETIME": -1, "DUMP": dump}
-    )
+    return scripted({"PING": "PONG", "SELECT": "OK", "DBSIZE": 4, "SCAN": scan, "PEXPIRETIME": -1, "DUMP": dump})
 
 
 def test_each_key_is_exported_once(
@@ -39,6 +34,6 @@ def test_each_key_is_exported_once(
     done = dyn(_repeating(scripted), "export", str(file), "--db", "0", "--db", "1", "--db", "0", "--json")
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
-    assert (told["keys"], told["left_out"]) == (6, {"stream": 2})
+    assert told["keys"] == 6
     found = [(entry.database, entry.key) for entry in RdbFile(file).keys(0)]
     assert found == [(database, key) for database in (0, 1) for key in (b"a", b"b", b"c")]

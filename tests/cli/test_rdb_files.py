@@ -16,6 +16,8 @@ import pytest
 from dynamo_cli.failures import Failure, WrongUsage
 from dynamo_cli.moving.checksums import checksum_of, sealed
 from dynamo_cli.moving.rdb_reader import Key, RdbFile
+from dynamo_cli.moving.rdb_values import EMPTY_STREAMS, GROUPS, LAST_IDS
+from protocol import resp
 from server.core.formats import listpack, payloads
 from server.core.formats.pausing import run_through
 from server.core.formats.payload_reader import load
@@ -23,6 +25,7 @@ from server.core.formats.payload_reader import load
 FILES = Path(__file__).parent / "rdb"
 BYTES_MAX = 1 << 20
 SCORE = struct.Struct(">d")
+ID = struct.Struct(">QQ")
 EXPIRY_MS = 2_000_000_000_123  # in s, an expiry has 31 bits
 
 
@@ -53,6 +56,8 @@ def shown(key: Key, version: int) -> Any:
     if key.left_out:
         return f"left out: {key.left_out}"
     value = run_through(load(sealed(key.value, version), BYTES_MAX))
+    if value.kind == payloads.STREAM:
+        return [(ID.unpack(name), resp.bulks_of(array)) for name, array in value.items]
     names = [name for name, _ in value.items]
     if value.kind == payloads.ZSET:
         return {name: SCORE.unpack(score)[0] for name, score in value.items}
@@ -136,12 +141,20 @@ def test_an_expiry_in_ms_is_kept(tmp_path: Path) -> None:
     assert found == {(0, b"expires_ms_precision"): (b"2022-12-25 10:11:12.573 UTC", 1_671_963_072_573)}
 
 
-def test_a_file_of_redis_5_has_all_types_and_a_stream_that_is_left_out(tmp_path: Path) -> None:
-    found = content(opened((FILES / "redis_50_with_streams.rdb").read_bytes(), tmp_path))
+def test_a_file_of_redis_5_has_all_types(tmp_path: Path) -> None:
+    file = opened((FILES / "redis_50_with_streams.rdb").read_bytes(), tmp_path)
+    found = content(file)
     values = {name: value for (_, name), (value, _) in found.items()}
+    assert values[b"mystream"] == [
+        ((1528176919539, 0), [b"message", b"apple"]),
+        ((1528199037311, 0), [b"sensor-id", b"1234", b"temperature", b"19.8"]),
+        ((1528199075689, 0), [b"sensor-id", b"12345", b"temperature", b"19.9"]),
+        ((1528199178069, 0), [b"sensor-id", b"123456", b"temperature", b"19.10"]),
+    ]
+    assert {key.key: key.parts_left_out for key in list(file.keys()) if key.parts_left_out} == {b"mystream": (GROUPS,)}
     items = [b"1", b"2", b"3", b"a", b"b", b"c", b"100000", b"6000000000"]
     assert values[b"list_zipped"] == items and values[b"list"] == items * 3
-    assert values[b"mystream"] == "left out: stream" and len(found) == 14
+    assert len(found) == 14
     assert values[b"set"] == set(items) and values[b"set_zipped_3"] == {b"%d000000000" % n for n in range(1, 7)}
     assert values[b"hash_zipped"] == hashed(a="1", b="2", c="3") and len(values[b"hash"]) == 11
     assert values[b"zset_zipped"] == {b"a": 1.0, b"b": 2.0, b"c": 3.0} and not values[b"compressible"].strip(b"a")
@@ -159,10 +172,10 @@ def packed(*items: bytes) -> bytes:
     return string(listpack.pack(items))
 
 
-def made(version: int, *parts: bytes) -> bytes:
+def made(version: int, *parts: bytes, magic: bytes = b"REDIS%04d") -> bytes:
     """A file of these parts in database 0."""
     facts = b"\xfa" + string(b"redis-ver") + string(b"7.4.0") + b"\xfe\x00\xfb\x05\x01"
-    return whole(b"REDIS%04d" % version + facts + b"".join(parts) + b"\xff")
+    return whole(magic % version + facts + b"".join(parts) + b"\xff")
 
 
 def keyed(kind: int, name: bytes, value: bytes) -> bytes:
@@ -170,7 +183,7 @@ def keyed(kind: int, name: bytes, value: bytes) -> bytes:
 
 
 STREAM_3 = b"".join([
-    b"\x01", string(bytes(16)), packed(b"1", b"0", b"1", b"a", b"0", b"2", b"0", b"0", b"b", b"4"),
+    b"\x01", string(bytes(16)), packed(b"1", b"0", b"1", b"a", b"0", b"2", b"0", b"1", b"b", b"4"),
     b"\x01\x01\x00\x01\x00\x00\x00\x01",  # length, ids, entries added
     b"\x01", string(b"group"), b"\x00\x00\x01",  # a group: last id, entries read
     b"\x01", bytes(24), b"\x01",  # pending for the group
@@ -189,7 +202,7 @@ LATER: dict[str, tuple[int, bytes, Any]] = {
         6, keyed(3, b"k", b"\x03" + string(b"m") + b"\x031.5" + string(b"n") + b"\xfe" + string(b"o") + b"\xff"),
         {b"m": 1.5, b"n": float("inf"), b"o": float("-inf")},
     ),
-    "a stream of Redis 7.2": (11, keyed(21, b"k", STREAM_3), "left out: stream"),
+    "a stream of Redis 7.2": (11, keyed(21, b"k", STREAM_3), [((0, 1), [b"a", b"b"])]),
     "fields that expire": (
         12, keyed(24, b"k", BASE + b"\x02" + b"\x01" + string(b"f") + string(b"v") + b"\x00" + string(b"g") + string(b"w")),
         {b"f": (b"v", EXPIRY_MS), b"g": (b"w", 0)},
@@ -213,6 +226,28 @@ def test_each_later_encoding_is_read_and_the_key_behind_it(tmp_path: Path, name:
     assert found == {(0, b"k"): (value, EXPIRY_MS // 1000 * 1000), (0, b"after"): (b"v", EXPIRY_MS)}
 
 
+@pytest.mark.parametrize(
+    ("counts", "left_out", "parts_left_out"),
+    [
+        (b"\x01\x05\x00\x05\x00\x00\x00\x01\x00", "", ()),
+        (b"\x01\x05\x00\x05\x00\x04\x00\x02\x00", "", ()),  # deleted was another entry
+        (b"\x01\x06\x02\x05\x00\x06\x02\x02\x00", "", (LAST_IDS,)),
+        (b"\x00\x06\x02\x00\x00\x06\x02\x02\x00", EMPTY_STREAMS, (LAST_IDS,)),
+    ],
+)
+def test_what_of_a_stream_is_left_out_is_told(
+    tmp_path: Path, counts: bytes, left_out: str, parts_left_out: tuple[str, ...]
+) -> None:
+    """The form of Redis 7.0 has: entries; last, first and greatest deleted id; entries added, groups."""
+    nodes = (
+        counts[:1]
+        + (string(bytes(16)) + packed(b"1", b"0", b"1", b"a", b"0", b"2", b"5", b"0", b"b", b"4")) * counts[0]
+    )
+    found, after = opened(made(10, keyed(19, b"k", nodes + counts), AFTER), tmp_path).keys()
+    assert (found.left_out, found.parts_left_out) == (left_out, parts_left_out)
+    assert after.key == b"after"
+
+
 def test_what_is_no_key_is_passed_over_and_functions_are_counted(tmp_path: Path) -> None:
     slot = b"\xf4\x01\x02\x03"
     functions = (b"\xf5" + string(b"#!lua name=one\n")) + (b"\xf5" + string(b"#!lua name=two\n" + b" " * 80))
@@ -224,10 +259,60 @@ def test_what_is_no_key_is_passed_over_and_functions_are_counted(tmp_path: Path)
 
 @pytest.mark.parametrize("version", [5, 13])
 def test_other_versions_are_refused_with_what_to_do(tmp_path: Path, version: int) -> None:
-    with pytest.raises(WrongUsage, match=f"version {version}, and versions 6 to 12"):
+    with pytest.raises(WrongUsage, match=f"version {version} of Redis, and versions 6 to 12 of Redis and 80 of Valkey"):
         opened(made(version, AFTER), tmp_path)
 
 
 def test_a_type_of_a_later_version_is_told(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="type 26"):
         content(opened(made(12, keyed(26, b"k", b"\x00")), tmp_path))
+
+
+VALKEY = b"VALKEY%03d"
+NEVER = b"\xff" * 8
+
+
+def test_a_file_of_valkey_is_read_with_fields_that_expire(tmp_path: Path) -> None:
+    later = (EXPIRY_MS + 300).to_bytes(8, "little")
+    fields = (
+        string(b"f") + string(b"v") + later + string(b"g") + b"\xc0\x07" + NEVER + string(b"h") + string(b"x") + BASE
+    )
+    lasting = string(b"f") + string(b"v") + NEVER
+    parts = (
+        keyed(22, b"k", b"\x03" + fields),
+        keyed(22, b"l", b"\x01" + lasting),
+        keyed(16, b"m", packed(b"f", b"v")),
+        AFTER,
+    )
+    found = content(opened(made(80, *parts, magic=VALKEY), tmp_path))
+    assert found == {
+        (0, b"k"): ({b"f": (b"v", EXPIRY_MS + 300), b"g": (b"7", 0), b"h": (b"x", EXPIRY_MS)}, 0),
+        (0, b"l"): (hashed(f="v"), 0),
+        (0, b"m"): (hashed(f="v"), 0),
+        (0, b"after"): (b"v", EXPIRY_MS),
+    }
+
+
+@pytest.mark.parametrize("version", [11, 79, 81])
+def test_other_versions_of_valkey_are_refused_with_what_to_do(tmp_path: Path, version: int) -> None:
+    with pytest.raises(
+        WrongUsage, match=f"version {version} of Valkey, and versions 6 to 12 of Redis and 80 of Valkey"
+    ):
+        opened(made(version, AFTER, magic=VALKEY), tmp_path)
+
+
+def test_a_type_of_redis_is_none_of_valkey(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="type 24"):
+        content(opened(made(80, LATER["fields that expire"][1], magic=VALKEY), tmp_path))
+
+
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_a_mark_of_a_server_behind_the_end_is_passed_over(tmp_path: Path, has_checksum: bool) -> None:
+    data = made(12, AFTER)
+    data = data if has_checksum else data[:-8] + bytes(8)
+    assert content(opened(data + b"6ce932509f" * 4, tmp_path)) == {(0, b"after"): (b"v", EXPIRY_MS)}
+    for behind in (b"6ce932509f" * 3, b"6ce932509g" * 4, b"6ce932509f" * 5):
+        with pytest.raises(Failure, match="truncated or damaged"):
+            opened(data + behind, tmp_path)
+    with pytest.raises(Failure, match="truncated or damaged"):
+        opened(whole(data[:-9])[:-1] + b"6ce932509f" * 4, tmp_path)

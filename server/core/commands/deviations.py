@@ -249,6 +249,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "hundred. There are no consumer groups.",
     ),
     Deviation(
+        ("dump", "restore"),
+        "Of a stream they carry the entries, and no consumer groups or ids of deleted entries. To RESTORE a stream without "
+        "entries leaves no key. Of two entries of one id, which both sides of a partition have added, RESTORE keeps the "
+        "second one.",
+        redis=r"^\$\d+\r\n\x13",
+    ),
+    Deviation(
         ("xread",),
         "In a script, BLOCK answers at once what is there, as in a transaction. Redis refuses it.",
         redis=r"not allowed with BLOCK option from scripts",

@@ -2,7 +2,8 @@
 
 Theory. The payloads are those of Redis 7.0 (formats/payloads.py), so values move between Redis and this store in either
 direction. RESTORE makes a new value of the key, as SET does for strings: it supersedes what its coordinator has seen. What
-comes in is checked whole before anything changes. A HyperLogLog is a string here, too.
+comes in is checked whole before anything changes. A HyperLogLog is a string here, too. Of a stream only the entries are
+restored; one without entries does not exist afterwards.
 
 Redis gives IDLETIME and FREQ to its eviction. There is none here, so both are checked and then ignored.
 """
@@ -21,11 +22,11 @@ from server.core.commands.typed import ANY, reading, updating, with_state
 from server.core.formats import payload_reader, payload_writer, payloads
 from server.core.formats.payloads import PayloadError, TooLarge, Value
 from server.core.records.draft import Draft
-from server.core.records.kinds import HASH, LIST, NONE, SET, STRING, ZSET
-from server.core.records.slicing import Pace, Slices, collected, each_of, fields_of, in_order, made_of
+from server.core.records.kinds import HASH, LIST, NONE, SET, STREAM, STRING, ZSET
+from server.core.records.slicing import Pace, Slices, collected, each_of, fields_of, in_order, items_of, made_of
 from server.core.records.views import View, unpack_score
 
-_KEY_TYPES = {payloads.SET: SET, payloads.HASH: HASH, payloads.ZSET: ZSET, payloads.LIST: LIST}
+_KEY_TYPES = {payloads.SET: SET, payloads.HASH: HASH, payloads.ZSET: ZSET, payloads.LIST: LIST, payloads.STREAM: STREAM}
 _FREQUENCY_MAX = 255
 _BUSY = "BUSYKEY Target key name already exists."
 
@@ -52,6 +53,8 @@ def dump(view: View) -> Slices[bytes]:
         return (yield from payload_writer.dump_zset((yield from in_order(ranked))))
     if view.key_type == LIST:
         return (yield from payload_writer.dump_list((yield from made_of(_payload, view))))
+    if view.key_type == STREAM:
+        return (yield from payload_writer.dump_stream((yield from items_of(view))))
     raise CommandError("ERR the key holds a type of a later version, which this node cannot dump")
 
 

@@ -13,10 +13,21 @@ from math import inf, isnan
 from struct import Struct
 from typing import Final
 
-from server.core.formats import listpack, lzf, payloads, ziplist
+from server.core.formats import listpack, lzf, payloads, stream_nodes, ziplist
 from server.core.formats.numbers import double_of
 from server.core.formats.pausing import Pace, Slices, run_through
-from server.core.formats.payloads import BAD_FORMAT, HASH, LIST, SET, STRING, ZSET, PayloadError, TooLarge, Value
+from server.core.formats.payloads import (
+    BAD_FORMAT,
+    HASH,
+    LIST,
+    SET,
+    STREAM,
+    STRING,
+    ZSET,
+    PayloadError,
+    TooLarge,
+    Value,
+)
 
 _DOUBLE: Final = Struct("<d")
 _SCORE: Final = Struct(">d")
@@ -128,7 +139,7 @@ def load(payload: bytes, bytes_max: int) -> Slices[Value]:
         value = yield from read(reader)
     except ValueError as error:
         raise PayloadError(BAD_FORMAT) from error
-    if value.kind not in (STRING, LIST):
+    if value.kind not in (STRING, LIST, STREAM):
         names: set[bytes] = set()
         for name, _ in value.items:
             if reader.pace.is_full():
@@ -136,7 +147,7 @@ def load(payload: bytes, bytes_max: int) -> Slices[Value]:
             names.add(name)
         if len(names) != len(value.items):
             raise PayloadError(BAD_FORMAT)
-    if value.kind != STRING and not value.items:
+    if value.kind not in (STRING, STREAM) and not value.items:
         raise PayloadError(BAD_FORMAT)
     return value
 
@@ -264,6 +275,24 @@ def _filled(node: bytes) -> bytes:
     return node
 
 
+def _stream(reader: _Reader) -> Slices[Value]:
+    """The entries. What follows them, ids and consumer groups, has no place here."""
+    items: list[Pair] = []
+
+    def add(entry: Pair) -> None:
+        reader.charged(entry[1])
+        items.append(entry)
+
+    for _ in range(reader.length()):
+        first = yield from reader.block()
+        node = yield from reader.block()
+        words = yield from listpack.unpack(node, reader.bytes_left // _ITEM_BYTES, reader.pace)
+        yield from stream_nodes.unpack(first, words, add, reader.pace)
+    if reader.length() != len(items):
+        raise ValueError("a stream has another number of entries")
+    return Value(STREAM, b"", items, {})
+
+
 def _expiring_hash(reader: _Reader, is_relative: bool) -> Slices[Value]:
     """Field expiries of 7.4: relative to the first one, plus 1; 0 for never."""
     base_ms = int.from_bytes(reader.read(8), "little") - 1 if is_relative else 0
@@ -313,10 +342,13 @@ _READERS: Final[dict[int, Callable[[_Reader], Slices[Value]]]] = {
     payloads.TYPE_ZSET_ZIPLIST: lambda reader: _zset(reader.entries(ziplist.unpack)),
     payloads.TYPE_HASH_ZIPLIST: lambda reader: _hash(reader.entries(ziplist.unpack)),
     payloads.TYPE_LIST_QUICKLIST: _quicklist,
+    payloads.TYPE_STREAM: _stream,
     payloads.TYPE_HASH_LISTPACK: lambda reader: _hash(reader.entries(listpack.unpack)),
     payloads.TYPE_ZSET_LISTPACK: lambda reader: _zset(reader.entries(listpack.unpack)),
     payloads.TYPE_LIST_QUICKLIST_2: _quicklist_2,
+    payloads.TYPE_STREAM_2: _stream,
     payloads.TYPE_SET_LISTPACK: lambda reader: _of_singles(SET, reader.entries(listpack.unpack)),
+    payloads.TYPE_STREAM_3: _stream,
     payloads.TYPE_HASH_METADATA_OLD: lambda reader: _expiring_hash(reader, is_relative=False),
     payloads.TYPE_HASH_LISTPACK_EX_OLD: lambda reader: _expiring_listpack(reader, has_first=False),
     payloads.TYPE_HASH_METADATA: lambda reader: _expiring_hash(reader, is_relative=True),

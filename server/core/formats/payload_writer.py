@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from server.core.formats import listpack, lzf, payloads
+from server.core.formats import listpack, lzf, payloads, stream_nodes
 from server.core.formats.numbers import integer_of, score_text
 from server.core.formats.pausing import Pace, Slices
 
@@ -197,4 +197,25 @@ def dump_list(elements: Sequence[bytes]) -> Slices[bytes]:
             yield
         writer.length(_PACKED_NODE)
         writer.string(listpack.pack(node))
+    return writer.sealed()
+
+
+def dump_stream(entries: Sequence[stream_nodes.Entry]) -> Slices[bytes]:
+    """Returns the payload of a stream that has entries, as if these had been added one by one and none had been deleted."""
+    writer = _Writer(payloads.TYPE_STREAM_2)
+    nodes = yield from stream_nodes.pack(entries, writer.pace)
+    writer.length(len(nodes))
+    for first, node in nodes:
+        if writer.pace.is_full():
+            yield
+        writer.string(first)
+        writer.string(node)
+    last, first = entries[-1][0], entries[0][0]
+    nothing_deleted, no_groups = bytes(16), 0
+    writer.length(len(entries))
+    for field in (last, first, nothing_deleted):
+        for number in stream_nodes.ID.unpack(field):
+            writer.length(number)
+    writer.length(len(entries))
+    writer.length(no_groups)
     return writer.sealed()

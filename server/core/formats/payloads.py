@@ -6,7 +6,8 @@ Theory. DUMP writes version 10 as Redis 7.0 does, byte for byte where Redis' own
 collections as intsets and listpacks, larger ones item by item. (Redis writes fields in the order in which they came, and
 large sets and hashes in the order of its hash table; here they come in the order of their bytes.) Fields with an expiry of
 their own came with Redis 7.4, so a hash that has some is written as 7.4 writes it, in version 12, which is also the latest
-that is read. What is read comes from anyone: every length is checked before it is used, nothing larger than what a payload
+that is read. Of a stream its entries are read, and not its consumer groups; one without entries is one without items. What
+is read comes from anyone: every length is checked before it is used, nothing larger than what a payload
 of this size can stand for is made, and a value that Redis refuses is refused: an empty collection, an item that comes
 twice, a score that is no number.
 
@@ -27,6 +28,7 @@ LIST: Final = 1
 SET: Final = 2
 ZSET: Final = 3
 HASH: Final = 4
+STREAM: Final = 5
 
 VERSION: Final = 10
 VERSION_OF_FIELD_EXPIRIES: Final = 12
@@ -45,10 +47,13 @@ TYPE_SET_INTSET: Final = 11
 TYPE_ZSET_ZIPLIST: Final = 12
 TYPE_HASH_ZIPLIST: Final = 13
 TYPE_LIST_QUICKLIST: Final = 14
+TYPE_STREAM: Final = 15  # of Redis 5.0
 TYPE_HASH_LISTPACK: Final = 16
 TYPE_ZSET_LISTPACK: Final = 17
 TYPE_LIST_QUICKLIST_2: Final = 18
+TYPE_STREAM_2: Final = 19  # of 7.0, with ids of what was deleted
 TYPE_SET_LISTPACK: Final = 20
+TYPE_STREAM_3: Final = 21  # of 7.2, with times of consumers
 TYPE_HASH_METADATA_OLD: Final = 22  # of a release candidate of 7.4: field expiries are absolute
 TYPE_HASH_LISTPACK_EX_OLD: Final = 23
 TYPE_HASH_METADATA: Final = 24
@@ -75,8 +80,8 @@ class Value:
     """What a payload stands for.
 
     A string has `string`. A collection has `items`: of a list (element, empty) in order, of a set (element, empty), of a
-    hash (field, value), of a sorted set (member, score as a big-endian double). `expiries_ms` has the fields of a hash that
-    expire by themselves, in ms since 1970.
+    hash (field, value), of a sorted set (member, score as a big-endian double), of a stream (id, fields and values as an
+    array) as in stream_nodes.py. `expiries_ms` has the fields of a hash that expire by themselves, in ms since 1970.
     """
 
     __slots__ = ("expiries_ms", "items", "kind", "string")

@@ -15,7 +15,7 @@ from tests.core.formats.payload_samples import NEWER, OLDER, WRITTEN
 VALUE = payload_writer.dump_string(b"value")
 MAKERS = (
     "SET k value", "SET k 12345", "PFADD k a b c", "HSET k f v g 1", "SADD k 1 2 3", "SADD k a b", "ZADD k 1 a 2.5 b inf c",
-    "INCRBY k 7",
+    "INCRBY k 7", "XADD k 5-1 a 1 b two",
 )  # fmt: skip
 
 
@@ -69,6 +69,21 @@ def test_what_redis_wrote_is_restored(name: str) -> None:
             assert _say(client, "SISMEMBER", "k", item) == 1
         else:
             assert _say(client, "ZSCORE", "k", item) is not None
+
+
+def test_a_stream_of_redis_without_entries_takes_the_place_of_a_key(redis: redis_py.Redis) -> None:
+    redis.execute_command("XADD", "k", "1-1", "a", "b")
+    redis.execute_command("XGROUP", "CREATE", "k", "group", "0")
+    client = Client(make_node())
+    assert _say(client, "RESTORE", "k", 0, redis.execute_command("DUMP", "k")) == b"OK"
+    assert client.ask("XRANGE k - +") == [["1-1", ["a", "b"]]]
+    redis.execute_command("XDEL", "k", "1-1")
+    emptied = redis.execute_command("DUMP", "k")
+    assert _error(client, "RESTORE", "k", 0, emptied).startswith("BUSYKEY")
+    assert _say(client, "RESTORE", "k", 0, emptied, "REPLACE") == b"OK"
+    assert client.ask("EXISTS k") == 0
+    assert _say(client, "RESTORE", "other", WALL_MS, emptied) == b"OK"
+    assert client.ask("EXISTS other") == 0
 
 
 def test_nothing_is_dumped_of_a_key_that_is_not_there() -> None:

@@ -16,14 +16,41 @@ import redis as redis_py
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol import resp
 from server.core.formats import listpack, payload_reader, payload_writer
 from server.core.formats.pausing import run_through
-from server.core.formats.payloads import HASH, LIST, SET, STRING, ZSET, PayloadError, TooLarge, Value, seal
+from server.core.formats.payloads import HASH, LIST, SET, STREAM, STRING, ZSET, PayloadError, TooLarge, Value, seal
 from tests.core.formats.payload_samples import NEWER, OLDER, WRITTEN, Expected, singles, ziplist
 
 BYTES_MAX = 1 << 20
 KNOWN_TO_7_0 = [payload for payload, _ in (*WRITTEN.values(), *OLDER.values())]
-ALL = [*KNOWN_TO_7_0, *[payload for payload, _, _ in NEWER.values()]]
+STREAM_FIELDS = (b"1", b"0", b"1", b"f", b"0")  # live entries, deleted ones, the fields, and what ends them
+STREAM_ENTRIES = (
+    b"0",
+    b"3",
+    b"-1",
+    b"1",
+    b"g",
+    b"w",
+    b"6",
+    b"2",
+    b"5",
+    b"0",
+    b"v",
+    b"4",
+)  # of its own fields; of those
+
+
+def stream(*words: bytes, kind: int = 15, entries: int = 2) -> bytes:
+    """The type and value of a stream of one node, whose id is 1-1."""
+    node = listpack.pack(words)
+    first = struct.pack(">QQ", 1, 1)
+    size = b"\x80" + len(node).to_bytes(4, "big")
+    return bytes((kind, 1, 16)) + first + size + node + bytes((entries,)) + bytes(3 if kind == 15 else 8)
+
+
+STREAMS = [seal(stream(*STREAM_FIELDS, *STREAM_ENTRIES, kind=kind), 11) for kind in (15, 19, 21)]
+ALL = [*KNOWN_TO_7_0, *[payload for payload, _, _ in NEWER.values()], *STREAMS]
 
 
 def _read(payload: bytes) -> Expected:
@@ -64,6 +91,14 @@ def test_what_newer_versions_write_is_read(name: str) -> None:
     payload, expected, expiries_ms = NEWER[name]
     assert _read(payload) == expected
     assert run_through(payload_reader.load(payload, BYTES_MAX)).expiries_ms == expiries_ms
+
+
+@pytest.mark.parametrize("payload", STREAMS)
+def test_entries_of_a_stream_have_fields_of_their_own_or_those_of_the_node(payload: bytes) -> None:
+    value = run_through(payload_reader.load(payload, BYTES_MAX))
+    own, same = struct.pack(">QQ", 4, 0), struct.pack(">QQ", 6, 1)
+    arrays = [resp.array([resp.bulk(word) for word in words]) for words in ((b"g", b"w"), (b"f", b"v"))]
+    assert (value.kind, value.items) == (STREAM, list(zip((own, same), arrays, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -139,6 +174,20 @@ def _in_block(kind: int, data: bytes) -> bytes:
         b"\x19" + b"\x00" * 8 + _in_block(25, listpack.pack([b"f", b"v", b"-1"]))[1:],
         b"\x19" + b"\x00" * 8 + _in_block(25, listpack.pack([b"f", b"v", b"x"]))[1:],
         _in_block(20, listpack.pack([b"a", b"a"])),
+        b"\x0f\x01\x0f" + bytes(15) + _in_block(0, listpack.pack([*STREAM_FIELDS, *STREAM_ENTRIES]))[1:] + b"\x02",
+        stream(),
+        stream(*STREAM_FIELDS, *STREAM_ENTRIES, entries=1),
+        stream(*STREAM_FIELDS, *STREAM_ENTRIES)[:-4],
+        stream(*STREAM_FIELDS[:-1], b"1", *STREAM_ENTRIES),
+        stream(b"0", b"0", b"0", b"0", b"2", b"1", b"0", b"3", entries=1),
+        stream(b"1", b"0", b"-1", b"0", *STREAM_ENTRIES),
+        stream(b"1", b"0", b"99", b"f", b"0", *STREAM_ENTRIES),
+        stream(*STREAM_FIELDS, b"two", *STREAM_ENTRIES[1:]),
+        stream(*STREAM_FIELDS, *STREAM_ENTRIES[:-1]),
+        stream(*STREAM_FIELDS, *STREAM_ENTRIES[:-1], b"5"),
+        stream(*STREAM_FIELDS, *STREAM_ENTRIES[:-3]),
+        stream(*STREAM_FIELDS, b"0", b"0", b"0", b"-1", b"3", entries=1),
+        stream(*STREAM_FIELDS, b"0", b"0", b"0", b"0", b"4", entries=1),
     ],
 )
 def test_a_value_that_is_none_is_told(body: bytes) -> None:
@@ -155,6 +204,12 @@ def _compressed(start: bytes, distance: int, runs: int, end: bytes) -> bytes:
     return b"\xc3\x80" + len(compressed).to_bytes(4, "big") + b"\x80" + size.to_bytes(4, "big") + compressed
 
 
+def _stream_of_long_fields() -> bytes:
+    """A thousand entries with the fields of the first one, which are long."""
+    fields = (b"1", b"0", b"1", b"f" * 20_000, b"0")
+    return stream(*fields, *(b"2", b"0", b"0", b"v", b"4") * 1000)
+
+
 def _bombs() -> dict[str, bytes]:
     runs = 1_000  # more would take long while memory is traced
     size = 6 + 2 + 264 * runs + 1
@@ -165,6 +220,7 @@ def _bombs() -> dict[str, bytes]:
         "list": b"\x12\x01\x02" + many_entries,
         "hash": b"\x10" + many_entries,
         "set": b"\x14" + many_entries,
+        "stream": _stream_of_long_fields(),
     }
 
 
@@ -183,6 +239,8 @@ def test_a_bomb_is_a_value_all_the_same() -> None:
         ("list", 320 << 10),
         ("hash", 320 << 10),
         ("set", 320 << 10),
+        ("stream", 64 << 10),
+        ("stream", 320 << 10),
     ],
 )
 def test_no_more_is_made_than_the_caller_allows(name: str, bytes_max: int) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 import redis as redis_py
 
+from protocol import resp
 from server.core.formats import payload_reader, payload_writer
 from server.core.formats.pausing import run_through
-from server.core.formats.payloads import HASH, LIST, SET, STRING, ZSET, PayloadError, seal
+from server.core.formats.payloads import HASH, LIST, SET, STREAM, STRING, ZSET, PayloadError, seal
 
 BYTES_MAX = 64 << 20
 STRINGS = (
@@ -179,11 +180,71 @@ def test_lists(redis: redis_py.Redis, compresses_all: None, elements: list[bytes
         assert _restored(redis, payload).lrange("restored", 0, -1) == elements
 
 
-def test_a_stream_is_refused_and_so_is_a_type_of_no_one(redis: redis_py.Redis) -> None:
-    redis.execute_command("XADD", "key", "*", "f", "v")
-    for payload in (redis.execute_command("DUMP", "key"), seal(b"\x1f\x01a")):
-        with pytest.raises(PayloadError, match="Bad data format"):
-            run_through(payload_reader.load(payload, BYTES_MAX))
+def _entry(ms: int, sequence: int, *words: bytes) -> tuple[bytes, bytes]:
+    """An entry of a stream as values have it."""
+    return struct.pack(">QQ", ms, sequence), resp.array([resp.bulk(word) for word in words])
+
+
+def _streams() -> Iterator[list[tuple[bytes, bytes]]]:
+    last = (1 << 64) - 1
+    yield [_entry(0, 1, b"f", b"v")]
+    yield [_entry(1, 5, b"f", b"v"), _entry(2, 0, b"f", b"w"), _entry(last, last, b"g", b"x", b"f", b"v")]
+    yield [_entry(1, number, b"f", b"%d" % number, b"g", b"%d" % -number) for number in range(1, 251)]
+    yield [_entry(last - 300 + number, last - number, b"f", b"v" * (number % 80)) for number in range(300)]
+    yield [_entry(number, 0, b"f%d" % (number % 3), b"%d" % edge) for number, edge in enumerate(NUMBERS, 1)]
+    yield [_entry(number, 0, *STRINGS[:number], *STRINGS[:number]) for number in range(1, 28)]
+    yield [_entry(number, 0, b"f", b"x" * size) for number, size in enumerate(range(1980, 2050), 1)]
+    yield [_entry(1, 0, *(b"%d" % number for number in range(300))), _entry(2, 0, b"a" * 5000, b"b" * 70_000)]
+
+
+def _told(redis: redis_py.Redis, key: str) -> list[tuple[bytes, bytes]]:
+    """The entries that redis-server tells."""
+    told = redis.execute_command("XRANGE", key, "-", "+")
+    return [_entry(*map(int, name.split(b"-")), *words) for name, words in told]
+
+
+@pytest.mark.parametrize("entries", list(_streams()), ids=lambda entries: len(entries))
+def test_streams(redis: redis_py.Redis, compresses_all: None, entries: list[tuple[bytes, bytes]]) -> None:
+    for field, array in entries:
+        ms, sequence = struct.unpack(">QQ", field)
+        redis.execute_command("XADD", "key", f"{ms}-{sequence}", *resp.bulks_of(array))
+    theirs, ours = redis.execute_command("DUMP", "key"), run_through(payload_writer.dump_stream(entries))
+    assert ours == theirs
+    value = run_through(payload_reader.load(ours, BYTES_MAX))
+    assert (value.kind, value.items) == (STREAM, entries)
+    assert _told(_restored(redis, ours), "restored") == entries
+
+
+@pytest.mark.parametrize("gone", ["some", "all of a node", "most by MAXLEN", "all"])
+def test_deleted_entries_of_a_stream_are_not_read(redis: redis_py.Redis, gone: str) -> None:
+    for number in range(1, 301):
+        words = (b"f", number, b"g", b"text") if number % 4 else (b"other", b"%d" % -number)
+        redis.execute_command("XADD", "key", f"{number}-1", *words)
+    redis.execute_command("XGROUP", "CREATE", "key", "group", "0")
+    redis.execute_command("XREADGROUP", "GROUP", "group", "consumer", "COUNT", 50, "STREAMS", "key", ">")
+    if gone == "most by MAXLEN":
+        redis.execute_command("XTRIM", "key", "MAXLEN", 17)
+    elif gone == "all":
+        redis.execute_command("XTRIM", "key", "MAXLEN", 0)
+    else:
+        names = range(1, 301, 3) if gone == "some" else range(90, 211)
+        redis.execute_command("XDEL", "key", *[f"{number}-1" for number in names])
+    value = run_through(payload_reader.load(redis.execute_command("DUMP", "key"), BYTES_MAX))
+    assert (value.kind, value.items) == (STREAM, _told(redis, "key"))
+
+
+def test_entries_of_one_id_are_in_one_node(redis: redis_py.Redis) -> None:
+    """Both sides of a partition may choose an id. Redis would begin a node there, and refuses two nodes of one id."""
+    large = b"x" * 5_000  # so much fills a node
+    entries = [_entry(1, 0, b"f", large), _entry(1, 0, b"g", b"of the other side"), _entry(1, 1, b"f", b"v")]
+    payload = run_through(payload_writer.dump_stream(entries))
+    assert run_through(payload_reader.load(payload, BYTES_MAX)).items == entries
+    assert _told(_restored(redis, payload), "restored") == entries
+
+
+def test_a_type_of_no_one_is_refused() -> None:
+    with pytest.raises(PayloadError, match="Bad data format"):
+        run_through(payload_reader.load(seal(b"\x1f\x01a"), BYTES_MAX))
 
 
 def test_a_value_is_read_back_whole() -> None:
