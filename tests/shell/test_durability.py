@@ -33,3 +33,27 @@ def test_a_commit_that_takes_as_long_as_the_threshold_is_an_event(monkeypatch: p
         durability.commit(node.end_turn())
     samples = node.services.latencies.monitor.events["commit"].samples
     assert [sample.took_ms for sample in samples] == [100] and len(delivered) == 2
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_under_always_the_timer_syncs_what_belongs_to_no_turn_if_the_core_waits_for_it(is_wanted: bool) -> None:
+    """Chunks of a value whose client has gone, say. Without this a collection would wait until the next write."""
+    timers: list[Any] = []
+    calls: list[Any] = []
+    synced: list[int] = []
+    loop: Any = SimpleNamespace(
+        call_later=lambda _, call: timers.append(call),
+        call_soon_threadsafe=lambda *call: calls.append(call),
+        time=lambda: 1,
+    )
+    engine: Any = SimpleNamespace(commit=lambda writes: None, sync=lambda: None)
+    durability = Durability(
+        engine, make_node().services.latencies, "always", loop, pytest.fail, pytest.fail, pytest.fail,
+        synced.append, lambda: is_wanted,
+    )  # fmt: skip
+    durability.keep({b"chunk": b"bytes"})
+    timers[-1]()
+    durability._sync_thread.shutdown(wait=True)
+    for call, *arguments in calls:
+        call(*arguments)
+    assert synced == ([0] if is_wanted else [])

@@ -250,8 +250,7 @@ class Host(WallClock):
     def _ask_turn(self) -> None:
         if not self._turn_asked:
             self._turn_asked = True
-            delay_ms = self.rng.randint(0, self.turn_delay_ms_max)
-            self.events.after(delay_ms, partial(self._end_turn, self.life))
+            self.events.after(self.rng.randint(0, self.turn_delay_ms_max), partial(self._end_turn, self.life))
 
     def _end_turn(self, life: int) -> None:
         if self.life != life or self.node is None:
@@ -362,13 +361,14 @@ class Host(WallClock):
         self.events.after(delay_ms, lambda: self._tick(life) if number == self._timers else None)
 
     def _sync_every_second(self, life: int) -> None:
-        """The timer of durability.py: under `everysec` a sync, under `no` only one that the core waits for."""
+        """The timer of durability.py: under `everysec` a sync, otherwise only one that the core waits for."""
         if self.life == life:
-            batches, turn = self.disk.unsynced(), self._turn
-            policy = self.config.fsync
+            batches, turn, policy = self.disk.unsynced(), self._turn, self.config.fsync
             if not batches or policy == "everysec" or (policy == "no" and self.running.state.sync_wanted):
                 self.events.after(self.rng.randint(1, 10), lambda: self._synced_in_passing(life, batches, turn))
             else:
+                if self.running.state.sync_wanted and not self._syncing:  # `always`: these batches are no turn's
+                    self._sync(life)
                 self.events.after(SYNC_INTERVAL_MS, lambda: self._sync_every_second(life))
 
     def _synced_in_passing(self, life: int, batches: int, turn: int) -> None:

@@ -184,11 +184,17 @@ class Operator:
         host = self._rng.choice(self._world.hosts)
         host.stop()
         if host.node is None:
-            port = 7101 + self._rng.randint(0, 800)
-            host.member = replace(host.member, address=f"127.0.0.1:{port}")
+            host.member = replace(host.member, address=self._free_address())
             self._world.events.after(
                 self._rng.randint(20, 2000), lambda: None if host.node is not None else host.start()
             )
+
+    def _free_address(self) -> str:
+        """An address that no machine has now: no second process could listen there, and nobody would find it."""
+        taken = [host.member.address for host in self._world.hosts]
+        first_port = 7101 + self._rng.randint(0, 800)
+        addresses = (f"127.0.0.1:{port}" for port in range(first_port, 1 << 16))
+        return next(address for address in addresses if address not in taken)
 
     def _split(self) -> None:
         """Two sides, a commit on each; each path heals in its own time, some of them after all nodes there hold those on

@@ -9,6 +9,7 @@ import pytest
 
 from tests.sim.finding import look_out
 from tests.sim.host import Host
+from tests.sim.operators import CHANGES, Operator
 from tests.sim.world import World
 
 FOUND_MS = 20_000
@@ -77,3 +78,18 @@ def test_nodes_move_while_others_cannot_be_reached(seed: int) -> None:
     assert_found(world, [b"key"])
     logs = [host.running.state.layout.log for host in world.hosts if host.running.state.layout is not None]
     assert len(dict.fromkeys(logs)) == 1
+
+
+def test_the_operator_moves_no_two_nodes_to_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two processes can listen at one address; a node that moved there too would never be found (seed 7076)."""
+    world = World(1, 3)
+    world.start()
+    operator = Operator(world, (), pace_ms=1000, end_ms=0, gentle=False)
+    monkeypatch.setattr(world.rng, "randint", lambda low, high: low)  # each move draws the same port
+    for _ in range(4):
+        CHANGES["address"](operator)
+        world.run(2000)
+    moved = [host.member.address for host in world.hosts if host.member.address >= "127.0.0.1:7101"]
+    assert len(moved) > 1 and len(dict.fromkeys(moved)) == len(moved)
+    look_out(world, lambda host: [])
+    assert_found(world, [])

@@ -119,3 +119,12 @@ def test_a_planted_bug_is_found(name: str, bug: object, monkeypatch: pytest.Monk
     monkeypatch.setattr(ChunkedEngine, name, bug)
     found = run(3, _profile("kill all")).faults
     assert any("on the disks of" in fault or "was forgotten" in fault for fault in found)
+
+
+def test_a_cluster_that_syncs_each_write_collects_when_no_client_writes_any_more() -> None:
+    """Under `always` a turn without writes is not synced, and chunks are no turn's writes: the timer syncs them (20215)."""
+    world = World(1, 1, config(fsync="always"), staged_bytes_min=BYTES_MIN)
+    world.start()
+    host = world.hosts[0]
+    assert world.ask(host, "SET", "key", b"v" * BYTES_MIN, "PX", 100).reply == b"OK"
+    assert world.run_until(30_000, lambda: world.stored(host, b"key") is None)

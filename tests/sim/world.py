@@ -104,9 +104,11 @@ class World:
         return self._by_id[name]
 
     def at(self, address: str) -> Host | None:
-        """The machine at an address: one on which a process runs, if several have had it."""
+        """The machine at an address: the one on which a process runs, if several have had it."""
         found = [host for host in self.hosts if host.member.address == address]
-        return next((host for host in found if host.node is not None), found[0] if found else None)
+        listening = [host for host in found if host.node is not None]
+        assert len(listening) < 2, f"two processes listen at {address}"
+        return next(iter(listening or found), None)
 
     def trace(self, line: str) -> None:
         """Something has happened: part of the run's fingerprint."""
