@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -31,6 +32,12 @@ def about_swaps(cluster: Swapping, place: int) -> list[list[Any]]:
         for _, there, message in cluster.received
         if there == place and (message[0].startswith(b"NUM") or b"SWAP" in message or b"NUMBERED" in message)
     ]
+
+
+def status(cluster: Swapping) -> dict[str, Any]:
+    """What node n1 tells of the cluster."""
+    document: dict[str, Any] = json.loads(cluster.client(0).ask("DYN.CLUSTER STATUS"))
+    return document
 
 
 class Held:
@@ -135,3 +142,33 @@ def _begin(talker: Talker, held: Held, is_ordered: bool) -> None:
         cluster.end_turn(0)
     assert cluster.nodes[0].state.numbering.spaces == (swapped((0, 1)) if is_ordered else swapped())
     held.messages.clear()
+
+
+# --- what operators see
+
+
+def test_a_member_of_an_earlier_version_is_told_while_databases_are_swapped() -> None:
+    cluster = Swapping()
+    client = cluster.client(0)
+    assert client.ask("SWAPDB 0 1") == "OK"
+    assert status(cluster)["verdict"] == "healthy"
+    returns_as_earlier(cluster, 2)
+    degraded = status(cluster)
+    assert degraded["verdict"] == "degraded"
+    assert "databases are swapped, and n3 runs a version without SWAPDB" in degraded["summary"]
+    cluster.cut(0, 2), cluster.cut(1, 2)
+    cluster.capabilities = CAPABILITIES
+    cluster.connect(0, 2), cluster.connect(1, 2)
+    cluster.run(2000)
+    assert client.ask("SWAPDB 0 1") == "OK"
+    returns_as_earlier(cluster, 2)
+    assert status(cluster)["verdict"] == "healthy", "nothing is swapped any more"
+
+
+def test_the_status_has_the_numbering_while_databases_are_swapped() -> None:
+    cluster = Swapping()
+    assert "databases" not in status(cluster)
+    assert cluster.client(1).ask("SWAPDB 0 3") == "OK"
+    assert status(cluster)["databases"] == [*swapped((0, 3))]
+    assert cluster.client(1).ask("SWAPDB 0 3") == "OK"
+    assert "databases" not in status(cluster)
