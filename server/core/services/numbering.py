@@ -140,7 +140,8 @@ class DatabaseNumbering:
         """Raises CommandError if the document would forget a swap whose node may still ask whether it was done."""
         state, swaps = self._state, () if present is None else present.swaps
         kept_ms = self._kept_ms
-        if len(swaps) == SWAPS_MAX and asked_ms(swaps[0]) > state.time_ms - kept_ms:
+        # One of the far future was asked for by a clock that was wrong: it must not stop all swaps until then.
+        if len(swaps) == SWAPS_MAX and abs(asked_ms(swaps[0]) - state.time_ms) < kept_ms:
             raise CommandError(
                 f"BUSY node {state.member.name} orders {SWAPS_MAX} swaps of databases within {kept_ms} ms at most, and "
                 "has not done this one: try again later"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 
 from protocol.peer_versions import CAPABILITIES, SPACES
 from server.core.base.room import FOR_NOTHING
+from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, swap_id
 from tests.core.commands.swapping import NODES, Swapping, Talker, swapped
 
 EARLIER = tuple([word for word in CAPABILITIES if word != SPACES])
@@ -142,6 +144,17 @@ def _begin(talker: Talker, held: Held, is_ordered: bool) -> None:
         cluster.end_turn(0)
     assert cluster.nodes[0].state.numbering.spaces == (swapped((0, 1)) if is_ordered else swapped())
     held.messages.clear()
+
+
+def test_swaps_that_a_wrong_clock_dates_to_the_far_future_stop_no_others() -> None:
+    cluster = Swapping()
+    node, chance = cluster.nodes[1], random.Random(1)
+    far = tuple([swap_id(node.state.time_ms + 1_000_000_000, chance) for _ in range(SWAPS_MAX)])
+    entry = NumberingEntry(node.state.clock.next(), node.state.id, swapped((0, 1)), far)
+    node.services.numbering.merge(Numberings({b"c": entry}))
+    cluster.run(2000)
+    assert cluster.client(0).ask("SWAPDB 2 3") == "OK"
+    assert cluster.spaces() == [swapped((0, 1), (2, 3))] * NODES
 
 
 # --- what operators see
