@@ -77,6 +77,7 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     expire, may be from the median of all nodes' clocks; null if no majority of the clocks is known.
     While N changes, the change has "numbers": {"n", "r", "w"}, the ones to come.
     "written_w" is there while writes from before W was raised have fewer copies than W.
+    "databases" is there while databases are swapped: for each number, the one whose keys it had before the first swap.
 
     The "keys" and "hints_held" of a node that does not answer are null. A node that is down has "down_since_ms": when any
     of the nodes that answer has last heard from it, in ms since 1970; null if none of them has heard from it since its own

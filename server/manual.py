@@ -233,7 +233,13 @@ for clients that wait in blocking commands within some turns, 256 of them in eac
 of database 0 in the key space is served fastest, as database 0 is before the first swap. More than 256 swaps within
 four seconds are answered with BUSY. SWAPDB is refused while some
 node runs a version without it, or a node is staged to join that may; and once databases are swapped, such a node
-cannot join.
+cannot join. While two members cannot reach each other, though both are up, a swap by way of one of them is done and
+answered with TIMEOUT.
+Going back: a member that goes back to a version without SWAPDB serves each number as it was before the first swap. So
+swap all databases back before you go back; DYN.CLUSTER STATUS has
+.I databases
+while some are swapped: for each number, the one whose keys it had before the first swap. If a member
+runs such a version while databases are swapped, dyn cluster status is degraded and names it.
 .SS Limits
 Sizes are in bytes, and each limit is a setting of the node (CONFIG GET shows them). A command over a limit gets an error. A
 request that is too large gets an error before its connection is closed. Large values never break a connection: beyond

@@ -5,7 +5,8 @@ members to do so (services/numbering.py). It answers OK once each member that is
 If the swap is lost to another one that was ordered at the same time elsewhere, it is ordered again. All this ends after
 `request_timeout_ms`, with an error that says what is known.
 
-The swap has an id, so it may be asked for again, and of another node, without being done twice.
+The swap has an id, so it may be asked for again, and of another node, without being done twice. A node that has not
+answered may have ordered it. So if another one refuses afterwards, that does not mean that nothing was swapped.
 """
 
 from __future__ import annotations
@@ -71,9 +72,16 @@ def _steps(services: Services, sink: Sink, first: int, second: int) -> Steps:
     database = sink.database if isinstance(sink, Session) else state.numbering.numbers[sink.space]
     swap_id = numberings.swap_id(state.time_ms, state.rng)
     deadline_ms = state.now_ms + state.config.request_timeout_ms
+    silent = ""  # the last node that was asked to order the swap and has not answered
     try:
         while True:
-            coordinator = yield from _ordered(services, swap_id, first, second, deadline_ms)
+            try:
+                coordinator = yield from _ordered(services, swap_id, first, second, deadline_ms)
+            except CommandError:
+                if not silent:
+                    raise
+                coordinator = silent
+            silent = coordinator or silent
             missing = (yield from _unconfirmed(services, swap_id, deadline_ms)) if coordinator == "" else []
             has_swap = services.numbering.has_swap(swap_id)
             if has_swap and not missing:
@@ -87,10 +95,11 @@ def _steps(services: Services, sink: Sink, first: int, second: int) -> Steps:
 
 def _ordered(services: Services, swap_id: str, first: int, second: int, deadline_ms: int) -> Generator[Step, Any, str]:
     """Has the swap ordered, unless it is in force here. Returns the name of the node that has not answered, or an empty
-    text. Raises CommandError if the node refuses."""
+    text. Raises CommandError if the node refuses, or some member may not know the question."""
     state, numbering = services.state, services.numbering
     if numbering.has_swap(swap_id):
         return ""
+    numbering.check_members()
     layout = layout_of(services)
     coordinator = min([each.id for each in layout.members if each.id == state.id or state.is_usable(each.id)])
     swap = Swap(swap_id, first, second, numbering.sharing.document)
@@ -105,11 +114,12 @@ def _ordered(services: Services, swap_id: str, first: int, second: int, deadline
 
 
 def _unconfirmed(services: Services, swap_id: str, deadline_ms: int) -> Generator[Step, Any, list[str]]:
-    """Asks all members to adopt the swap. Returns the names of those that have not, and are not known to be down.
+    """Asks all members that know swaps to adopt it. Returns the names of those that have not, and are not known to be down.
 
     Those that are known to be down are asked, too: one that was frozen has the document before it reads anything later."""
     state, numbering = services.state, services.numbering
-    others = [member.id for member in layout_of(services).members if member.id != state.id]
+    ids = [member.id for member in layout_of(services).members if member.id != state.id]
+    others = [node for node in ids if not state.with_spaces.is_unable(node)]
     answers = yield services.questions.ask(
         others,
         NUMBERED,

@@ -51,6 +51,17 @@ def older_writes(layout: Layout, is_amiss: bool) -> list[str]:
     ]
 
 
+def unswapped(names: Sequence[str], is_swapped: bool) -> list[str]:
+    """The remark on members, by name, that run a version without SWAPDB while databases are swapped."""
+    if not names or not is_swapped:
+        return []
+    return [
+        f"databases are swapped, and {', '.join(names)} runs a version without SWAPDB, so its clients read and write other "
+        "databases than those of the other nodes: stop it, and upgrade it; if all nodes shall go back to that version, "
+        "upgrade it first, and swap the databases back"
+    ]
+
+
 def weak_quorums(layout: Layout) -> list[str]:
     """The remark on R and W that leave it to chance whether a read finds an acknowledged write."""
     if is_promised(layout):

@@ -26,6 +26,7 @@ from server.core.operators.remarks import (
     out_of_room,
     overdue,
     unheard,
+    unswapped,
     weak_quorums,
 )
 from server.core.operators.troubles import (
@@ -138,8 +139,13 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
         "nodes": _nodes(layout, states, reports, troubles, since_ms),
     }
-    under_way = {"change": change, "written_w": layout.written_w or None}
-    return document | {name: value for name, value in under_way.items() if value is not None}
+    at_times = {"change": change, "written_w": layout.written_w or None, "databases": _databases(services)}
+    return document | {name: value for name, value in at_times.items() if value is not None}
+
+
+def _databases(services: Services) -> tuple[int, ...] | None:
+    """Which space each database is, by number; None if each is in its own."""
+    return services.state.numbering.spaces if services.numbering.is_swapped else None
 
 
 def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], asked_ms: int) -> list[str]:
@@ -150,12 +156,14 @@ def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], a
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.clock_remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
     gone_back = set_back(layout, reports, bool(services.rollback.refusers))
+    earlier = [member.name for member in by_name(layout) if state.with_spaces.is_unable(member.id)]
     disks = filling(layout, reports) + full(layout, reports) + damage(layout, reports)
     return (
         missed(behind_of(layout, reports.values()))
         + out_of_room(layout, reports)
         + disks
         + older_writes(layout, is_amiss=True)
+        + unswapped(earlier, services.numbering.is_swapped)
         + urgent_notices(layout, reports)
         + overdue(layout, reports)
         + failing(layout, reports)

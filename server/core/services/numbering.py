@@ -12,7 +12,8 @@ members that are not known to be down have a document with the swap. Two sides o
 both are told OK; once they meet, the later numbering holds.
 
 A node that was suspended may find questions for swaps that are old. Others may have ordered swaps since, which it has not
-heard of. So it orders none for `RESUMED_MS`, and hears of the present document meanwhile.
+heard of. So it orders none for `RESUMED_MS`, and hears of the present document meanwhile. A link that was held up delivers
+old questions, too. So no swap is ordered that was asked for so long ago that nobody waits for it.
 
 Away. A node that starts holds its clients' commands until it has heard from another member (base/cluster_time.py), and the
 document is the first thing that a member sends. The document counts at once, also if the disk has no room for it; it is
@@ -106,7 +107,9 @@ class DatabaseNumbering:
 
     def _order(self, swap: Swap) -> None:
         """Raises CommandError, and has done nothing then."""
-        self._check_versions()
+        self._check_age(swap)
+        self.check_members()
+        self._check_newcomers()
         self.sharing.check_room()
         document, cluster = self.sharing.document, self._cluster.encode()
         present = document.entries.get(cluster)
@@ -117,18 +120,35 @@ class DatabaseNumbering:
         self.sharing.adopt(document.with_entry(cluster, NumberingEntry(counter, self._state.id, spaces, swaps)))
         self._bring_into_force()
 
+    @property
+    def _kept_ms(self) -> int:
+        """How long a swap may be asked for again, by the clock of another node."""
+        return self._state.config.request_timeout_ms + _CLOCKS_MS
+
+    def _check_age(self, swap: Swap) -> None:
+        """Raises CommandError if nobody may wait for this swap any more: the question was on its way for long."""
+        state = self._state
+        age_ms = state.time_ms - asked_ms(swap.id)
+        if age_ms > self._kept_ms:
+            raise CommandError(
+                f"ERR node {state.member.name}, which orders swaps, was asked for this one {age_ms} ms ago"
+                f" by its clock, and orders none after {self._kept_ms} ms: if that is no {age_ms} ms ago, "
+                "let NTP correct the clocks of the nodes"
+            )
+
     def _check_pace(self, present: NumberingEntry | None) -> None:
         """Raises CommandError if the document would forget a swap whose node may still ask whether it was done."""
         state, swaps = self._state, () if present is None else present.swaps
-        kept_ms = state.config.request_timeout_ms + _CLOCKS_MS
-        if len(swaps) == SWAPS_MAX and asked_ms(swaps[0]) > state.time_ms - kept_ms:
+        kept_ms = self._kept_ms
+        # One of the far future was asked for by a clock that was wrong: it must not stop all swaps until then.
+        if len(swaps) == SWAPS_MAX and abs(asked_ms(swaps[0]) - state.time_ms) < kept_ms:
             raise CommandError(
                 f"BUSY node {state.member.name} orders {SWAPS_MAX} swaps of databases within {kept_ms} ms at most, and "
                 "has not done this one: try again later"
             )
 
-    def _check_versions(self) -> None:
-        """Raises CommandError if a member, or a node that is staged to become one, may not know numberings."""
+    def check_members(self) -> None:
+        """Raises CommandError if a member may not know numberings."""
         state = self._state
         unable = [state.layout_name(node) for node in state.with_spaces.missing(state.layout)]
         if unable:
@@ -136,6 +156,10 @@ class DatabaseNumbering:
                 "ERR SWAPDB needs a version that knows it on every node, and these nodes have not announced one: "
                 + ", ".join(unable)
             )
+
+    def _check_newcomers(self) -> None:
+        """Raises CommandError if a node that is staged to become a member may not know numberings."""
+        state = self._state
         newcomers = {change.newcomer: change.name for change in self._staging.changes() if change.newcomer}
         strangers = [name or node for node, name in newcomers.items() if not state.with_spaces.has_announced(node)]
         if strangers:
