@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from protocol.databases import Numbering
 from protocol.resp import LargeReply, Reply
 from server.core.base.lanes import Lanes
 from server.core.base.origins import Origin
@@ -50,6 +51,8 @@ class Sink:
         self.read_quorum: int = 0 if like is None else like.read_quorum  # 0: the layout's R
         self.write_quorum: int = 0 if like is None else like.write_quorum  # 0: the layout's W
         self.space: int = 0 if like is None else like.space  # the one of its database (protocol/databases.py)
+        # The numbering of databases that its transaction or script has begun with; None: the present one.
+        self.kept_numbering: Numbering | None = None if like is None else like.kept_numbering
         # Its commands are part of a transaction or a script: none of them waits for what another client will do.
         self.denies_blocking: bool = like is not None and like.denies_blocking
         self.counts_lookups = True  # the keys that are read for it count in keyspace_hits and keyspace_misses

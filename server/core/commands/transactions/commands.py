@@ -150,7 +150,7 @@ class _Execution:
     def __init__(self, services: Services, session: Session, commands: list[list[bytes]], watched: Watched) -> None:
         self._services = services
         self._session = session
-        self._space = session.space  # where it runs, as a whole, if databases are swapped meanwhile
+        self._numbering = services.state.numbering  # as a whole it runs by this one
         self._watched = watched
         self._count = len(commands)
         self._replies: dict[int, Reply] = {}  # by place
@@ -171,6 +171,7 @@ class _Execution:
         state = self._services.state
         while state.waits_for_time:
             yield self._services.timers.sleep_until(state.now_ms + state.config.tick_ms)
+        self._numbering = state.numbering
         slot, is_strict = _slot_of(list(self._commands.values())), state.config.multi_slots == "strict"
         if slot == _SEVERAL and is_strict:
             raise CommandError(CROSSSLOT)
@@ -218,13 +219,14 @@ class _Execution:
 
     def _run_in_order(self, places: list[int]) -> Generator[Step, Any, None]:
         commands = [self._commands[place] for place in places]
-        replies, self._space = yield run_queued(self._services, self._session, self._space, commands)
+        replies, self._numbering = yield run_queued(self._services, self._session, self._numbering, commands)
         self._replies |= dict(zip(places, replies, strict=True))
 
     def _run_atomically(self, places: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
         """Runs the commands with keys atomically, then those without. Returns the reply of EXEC if there is no array."""
         with_keys = [place for place in places if _keys_of(self._commands[place])]
-        transaction = SlotTransaction([self._inner(self._commands[place]) for place in with_keys], watched)
+        commands = [self._inner(self._commands[place]) for place in with_keys]
+        transaction = SlotTransaction(commands, watched, self._numbering.spaces)
         relaxes = self._services.state.config.multi_slots == "relaxed"
         if not self._knows_transactions(transaction):
             if not relaxes:
@@ -247,7 +249,7 @@ class _Execution:
         """A command with the inner form of its keys. No SELECT is before it: that would make several slots."""
         spec = find_command(args)
         assert spec is not None, "only known commands are queued"
-        return inner_arguments(self._services.state, spec, args, self._space)
+        return inner_arguments(self._services.state, spec, args, self._numbering.spaces[self._session.database])
 
     def _knows_transactions(self, transaction: SlotTransaction) -> bool:
         """Whether the coordinator of the keys is this node, or has announced that it runs transactions."""
