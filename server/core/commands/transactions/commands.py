@@ -37,8 +37,8 @@ from protocol import resp
 from protocol.resp import Reply
 from protocol.slots import key_slot
 from server.core.base.errors import CommandError, ErrorReply
-from server.core.base.sinks import SWAPPED, Session, Sink
-from server.core.base.transaction import Transaction
+from server.core.base.sinks import Session, Sink
+from server.core.base.transaction import Transaction, Watch
 from server.core.commands.databases import inner_arguments
 from server.core.commands.permissions import NO_CHANNEL, NO_KEY
 from server.core.commands.registry import find_command
@@ -102,7 +102,7 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     if session.transaction is not None:
         raise CommandError("ERR WATCH inside MULTI is not allowed")
     require_transactions(services)
-    known = session.watched or {}
+    known = {} if session.watched is None else session.watched.tokens
     keys = [key for key in dict.fromkeys(args[1:]) if key not in known]
     config = services.state.config
     if len(known) + len(keys) > config.transaction_keys_max:
@@ -110,13 +110,13 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     if sum(map(len, known)) + sum(map(len, keys)) > config.transaction_bytes_max:
         raise CommandError(f"ERR a client may watch keys of transaction_bytes_max={config.transaction_bytes_max} bytes")
 
-    numbering = services.state.numbering
+    space, swaps = session.space, services.clients.swaps[session.space]
 
     def steps() -> Steps:
         tokens = yield from tokens_of(services, keys)
-        if services.state.numbering is not numbering:
-            tokens = dict.fromkeys(keys, SWAPPED)
-        session.watched = {**(session.watched or {}), **tokens}
+        session.watched = session.watched or Watch()
+        session.watched.tokens |= tokens
+        session.watched.swaps.setdefault(space, swaps)
         return resp.OK
 
     services.run_steps(steps(), sink, number)
@@ -125,7 +125,7 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
 def _exec(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """EXEC: an array of the replies, or null if a watched key has changed."""
     session, state = session_of(sink), services.state
-    transaction, watched = session.transaction, session.watched or {}
+    transaction, watched = session.transaction, session.watched or Watch()
     if transaction is None:
         raise CommandError("ERR EXEC without MULTI")
     # What the user may not run any more is refused while the session is in its transaction: ACL LOG tells that.
@@ -147,11 +147,11 @@ def _needs_data(args: list[bytes]) -> bool:
 class _Execution:
     """One EXEC of a session."""
 
-    def __init__(self, services: Services, session: Session, commands: list[list[bytes]], watched: Watched) -> None:
+    def __init__(self, services: Services, session: Session, commands: list[list[bytes]], watch: Watch) -> None:
         self._services = services
         self._session = session
         self._numbering = services.state.numbering  # as a whole it runs by this one
-        self._watched = watched
+        self._watched, self._swaps = watch.tokens, watch.swaps
         self._count = len(commands)
         self._replies: dict[int, Reply] = {}  # by place
         self._commands = dict(enumerate(commands))  # by place: those that may run, as the client has sent them
@@ -178,7 +178,8 @@ class _Execution:
         if slot is not None and len(self._commands) > ATOMIC_COMMANDS_MAX and is_strict:
             raise CommandError(_TOO_MANY)
         atomic_slot = self._atomic_slot(self._permitted(self._parts[0]))
-        if SWAPPED in self._watched.values():
+        swaps = self._services.clients.swaps
+        if any(swaps[space] != seen for space, seen in self._swaps.items()):
             return resp.null_array(self._session.resp3)
         here = {key: token for key, token in self._watched.items() if key_slot(key) == atomic_slot}
         others = [key for key in self._watched if key not in here]
