@@ -69,3 +69,21 @@ class Numbering:
 
 
 UNSWAPPED: Final = Numbering()
+
+
+def numbering_of(spaces: tuple[int, ...]) -> Numbering:
+    """The numbering with these spaces, by number."""
+    return UNSWAPPED if spaces == UNSWAPPED.spaces else Numbering(spaces)
+
+
+def spaces_word(spaces: Sequence[int]) -> bytes:
+    """The spaces of a numbering in a message between nodes: a hexadecimal digit for each."""
+    return b"".join([b"%x" % space for space in spaces])
+
+
+def spaces_in(word: bytes) -> tuple[int, ...] | None:
+    """The reverse of `spaces_word`; None if the word is malformed."""
+    if len(word) != DATABASES or any(digit not in b"0123456789abcdef" for digit in word):
+        return None
+    spaces = tuple([int(word[place : place + 1], 16) for place in range(DATABASES)])
+    return spaces if len(set(spaces)) == DATABASES else None

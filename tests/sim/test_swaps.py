@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from protocol.databases import UNSWAPPED
 from server.core.commands import swapdb
+from server.core.commands.transactions import commands
 from server.core.messages.numberings import Swap
-from server.core.services.clients import ClientSessions
 from server.core.services.numbering import DatabaseNumbering
 from server.core.shared.numberings import Numberings
 from tests.sim.seeds import seeds
@@ -48,9 +49,10 @@ def _wait_for_nobody(patch: Any) -> None:
     patch(swapdb, "_unconfirmed", unconfirmed)
 
 
-def _keep_the_sessions(patch: Any) -> None:
-    """Clients that are connected stay in the space that they had."""
-    patch(ClientSessions, "renumber", lambda self, before: None)
+def _ignore_swaps_in_transactions(patch: Any) -> None:
+    """Transactions go by the numbering of before the first swap."""
+    run_queued = commands.run_queued
+    patch(commands, "run_queued", lambda services, client, _, queued: run_queued(services, client, UNSWAPPED, queued))
 
 
 def _swap_again_and_again(patch: Any) -> None:
@@ -76,7 +78,7 @@ def _order_everywhere(patch: Any) -> None:
     ("plant", "swappers", "told"),
     [
         (_wait_for_nobody, 1, "is old"),
-        (_keep_the_sessions, 1, "is old"),
+        (_ignore_swaps_in_transactions, 1, "is old"),
         (_order_everywhere, 3, "swaps were done"),
         (_swap_again_and_again, 3, "swaps were done"),
     ],

@@ -18,18 +18,18 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from protocol.databases import Numbering
 from protocol.resp import LargeReply, Reply
 from server.core.base.lanes import Lanes
 from server.core.base.origins import Origin
 from server.core.base.statistics import Statistics
 from server.core.base.subscriber import Subscriber, Tracker
-from server.core.base.transaction import Transaction
+from server.core.base.transaction import Transaction, Watch
 
 Flushed = bytes | list[bytes | memoryview]  # replies in order: one buffer, or several, to avoid copying large values
 
 
 _ERROR: Final = 0x2D  # how an error begins: -
-SWAPPED: Final = b"swapped"  # what WATCH has seen of a key whose database is another one now: no key is like that
 _SUPERSEDED: Final = [b""]  # the arguments in the slot of a command whose place another one has taken
 
 
@@ -50,6 +50,8 @@ class Sink:
         self.read_quorum: int = 0 if like is None else like.read_quorum  # 0: the layout's R
         self.write_quorum: int = 0 if like is None else like.write_quorum  # 0: the layout's W
         self.space: int = 0 if like is None else like.space  # the one of its database (protocol/databases.py)
+        # The numbering of databases that its transaction or script has begun with; None: the present one.
+        self.kept_numbering: Numbering | None = None if like is None else like.kept_numbering
         # Its commands are part of a transaction or a script: none of them waits for what another client will do.
         self.denies_blocking: bool = like is not None and like.denies_blocking
         self.counts_lookups = True  # the keys that are read for it count in keyspace_hits and keyspace_misses
@@ -155,7 +157,7 @@ class Session(Sink):
         self.kind = 0  # kind of the commands in flight, see commands/spec.py; not used once there are lanes
         self.turn = -1  # the turn in which these commands began
         self.transaction: Transaction | None = None  # between MULTI and EXEC
-        self.watched: dict[bytes, bytes] | None = None  # by key: what WATCH has seen (commands/transactions/watches.py)
+        self.watched: Watch | None = None
         self.lanes: Lanes | None = None  # made when commands in flight may have to wait for each other
         self.backlog: deque[list[bytes]] = deque()  # a command that must run alone, and all behind it
         self.flushed = 0  # how many replies the last `flush` returned
@@ -172,7 +174,7 @@ class Session(Sink):
 
     def queued_bytes(self) -> int:
         """The memory of what waits for EXEC, and of the keys that are watched."""
-        watched = 0 if self.watched is None else sum([len(key) for key in self.watched])
+        watched = 0 if self.watched is None else sum([len(key) for key in self.watched.tokens])
         return watched if self.transaction is None else watched + self.transaction.size_bytes
 
     def _begin_rights(self) -> None:

@@ -1,7 +1,7 @@
-"""What a session has queued since MULTI.
+"""What a session has queued since MULTI, and what it watches.
 
-A session has one of these only between MULTI and EXEC, so that other sessions pay nothing: dispatch.py sends the commands
-of such a session to `queueing.py`.
+A session has a `Transaction` only between MULTI and EXEC, so that other sessions pay nothing: dispatch.py sends the
+commands of such a session to `queueing.py`.
 """
 
 from __future__ import annotations
@@ -25,3 +25,16 @@ class Transaction:
         self.is_refused = True
         self.commands = []
         self.size_bytes = 0
+
+
+class Watch:
+    """What a session has seen of the keys that it watches (commands/transactions/watches.py). All keys are inner ones.
+
+    `swaps`: by space, how often it had got another number on this node when its first key was watched.
+    """
+
+    __slots__ = ("swaps", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens: dict[bytes, bytes] = {}  # by key
+        self.swaps: dict[int, int] = {}

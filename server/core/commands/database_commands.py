@@ -13,7 +13,7 @@ from protocol.databases import client_key, inner_key, space_of
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
-from server.core.commands.databases import check_databases, database_in, space_in
+from server.core.commands.databases import check_databases, database_in, numbering_for, space_in
 from server.core.commands.renaming import moved
 from server.core.commands.spec import ALONE, EXCLUSIVE, CommandSpec
 from server.core.services.services import Services
@@ -27,11 +27,11 @@ def _select(services: Services, sink: Sink, number: int, args: list[bytes]) -> b
     index = database_in(args[1])
     if index:
         check_databases(services.state)
-    sink.space = services.state.numbering.spaces[index]
+    sink.space = numbering_for(services.state, sink).spaces[index]
     if isinstance(sink, Session):
         client = sink.client()  # from within a transaction, too
         sink.database = client.database = index
-        client.space = sink.space
+        client.space = services.state.numbering.spaces[index]
     return resp.OK
 
 
@@ -39,7 +39,7 @@ def _move(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     """MOVE key db: 1, or 0 if there is no such key, or the other database has one of this name."""
     if services.state.config.cluster_mode:
         raise CommandError("ERR MOVE is not allowed in cluster mode")
-    space = space_in(services.state, args[2])
+    space = space_in(services.state, sink, args[2])
     if space == space_of(args[1]):
         raise CommandError("ERR source and destination objects are the same")
     check_databases(services.state)

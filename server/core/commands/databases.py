@@ -5,15 +5,17 @@ the check of what the user may do and before anything else looks at them. So lan
 nothing of databases, and a relayed command carries its database in its keys. A reply that names a key gives back
 `client_key`. Commands without a key look at `Sink.space`. When two databases are swapped, the
 `Sink.space` of clients changes. What has begun before has its inner keys, or its space, already: so a command goes to one
-of the two databases, as a whole.
+of the two databases, as a whole. A transaction, or a script, keeps the numbering that it began with
+(`Sink.kept_numbering`), by which it finds the databases that it names later. Only a SWAPDB of its own replaces that.
 """
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
-from protocol.databases import DATABASES, MARK, inner_key
+from protocol.databases import DATABASES, MARK, Numbering, inner_key
 from server.core.base.errors import CommandError
+from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.commands.arguments import integer
 from server.core.commands.spec import CommandSpec
@@ -69,6 +71,11 @@ def database_in(word: bytes) -> int:
     return index
 
 
-def space_in(state: State, word: bytes) -> int:
+def numbering_for(state: State, sink: Sink) -> Numbering:
+    """The numbering of databases for a command: the present one, or that of its transaction or script."""
+    return state.numbering if sink.kept_numbering is None else sink.kept_numbering
+
+
+def space_in(state: State, sink: Sink, word: bytes) -> int:
     """The space of the database whose number is a word of a command. Raises CommandError."""
-    return state.numbering.spaces[database_in(word)]
+    return numbering_for(state, sink).spaces[database_in(word)]

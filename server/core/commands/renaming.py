@@ -97,7 +97,7 @@ def _remove(draft: Draft, args: list[bytes], sink: Sink) -> bytes:
     return resp.integer(1)
 
 
-def _copy_options(services: Services, args: list[bytes], space: int) -> tuple[bool, int]:
+def _copy_options(services: Services, sink: Sink, args: list[bytes], space: int) -> tuple[bool, int]:
     """Whether COPY may replace the target, and the target's space, `space` by default. Raises CommandError."""
     replaces = False
     place = 3
@@ -107,7 +107,7 @@ def _copy_options(services: Services, args: list[bytes], space: int) -> tuple[bo
             replaces = True
         elif name == b"DB" and place + 1 < len(args):
             place += 1
-            space = space_in(services.state, args[place])
+            space = space_in(services.state, sink, args[place])
         else:
             raise CommandError(SYNTAX)
         place += 1
@@ -116,7 +116,7 @@ def _copy_options(services: Services, args: list[bytes], space: int) -> tuple[bo
 
 def _copy(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """COPY source destination [DB index] [REPLACE]: 1, or 0 if there is no source or the target is in use."""
-    replaces, space = _copy_options(services, args, space_of(args[2]))
+    replaces, space = _copy_options(services, sink, args, space_of(args[2]))
     if space != space_of(args[2]):
         check_databases(services.state)
     if space != services.state.numbering.spaces[0] and services.state.config.cluster_mode:

@@ -20,6 +20,7 @@ from server.core.base.errors import CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.base.state import State
 from server.core.commands.arguments import integer
+from server.core.commands.databases import numbering_for
 from server.core.commands.operator import layout_of
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import PeerState
@@ -69,7 +70,7 @@ def _number(word: bytes, which: str) -> int:
 def _steps(services: Services, sink: Sink, first: int, second: int) -> Steps:
     state = services.state
     # That of a transaction or a script, too: what follows in it sees the swap.
-    database = sink.database if isinstance(sink, Session) else state.numbering.numbers[sink.space]
+    database = sink.database if isinstance(sink, Session) else numbering_for(state, sink).numbers[sink.space]
     swap_id = numberings.swap_id(state.time_ms, state.rng)
     deadline_ms = state.now_ms + state.config.request_timeout_ms
     silent = ""  # the last node that was asked to order the swap and has not answered
@@ -91,6 +92,8 @@ def _steps(services: Services, sink: Sink, first: int, second: int) -> Steps:
             yield services.timers.sleep_until(state.now_ms + state.config.tick_ms)
     finally:
         sink.space = state.numbering.spaces[database]
+        if sink.kept_numbering is not None:
+            sink.kept_numbering = state.numbering
 
 
 def _ordered(services: Services, swap_id: str, first: int, second: int, deadline_ms: int) -> Generator[Step, Any, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from protocol.databases import Numbering, space_of
-from server.core.base.sinks import SWAPPED, Access, Session
+from protocol.databases import DATABASES, Numbering
+from server.core.base.sinks import Access, Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
 from server.core.services.client_pause import ClientPause
@@ -23,6 +23,7 @@ class ClientSessions:
         self.sessions: dict[int, Session] = {}
         self.resumable: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
         self.held: dict[Session, None] = {}  # sessions that were to go on and wait for cluster time
+        self.swaps = [0] * DATABASES  # by space: how often it has got another number
         self._closing: list[Session] = []
         self._last_id = 0
 
@@ -36,14 +37,13 @@ class ClientSessions:
         return session
 
     def renumber(self, before: Numbering) -> None:
-        """Databases were swapped: each client keeps the number of its database. What it has watched counts as changed if
-        some of it was in a database that is another one now. Transactions and scripts that run keep their databases."""
-        spaces = self._state.numbering.spaces
+        """Databases were swapped: each client keeps the number of its database. EXEC sees by `swaps` that what a client
+        has watched is of another database now. Transactions and scripts that run keep their databases."""
+        spaces, numbers = self._state.numbering.spaces, self._state.numbering.numbers
+        for space in range(DATABASES):
+            self.swaps[space] += numbers[space] != before.numbers[space]
         for session in self.sessions.values():
             session.space = spaces[session.database]
-            watched = session.watched or {}
-            if any(spaces[before.numbers[space_of(key)]] != space_of(key) for key in watched):
-                session.watched = dict.fromkeys(watched, SWAPPED)
 
     def close(self, session: Session) -> None:
         """The client has disconnected. Its requests in flight run to their end; nobody reads their replies."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from protocol.databases import inner_key
+from server.core.base.transaction import Watch
 from tests.core.commands.swapping import NODES, Swapping, document, filled, swapped
 from tests.core.commands.talking import CONFIG
 
@@ -151,3 +153,34 @@ def test_watched_keys_of_other_databases_have_not_changed() -> None:
     talkers[0].ask("WATCH k")
     assert talkers[1].ask("SWAPDB 1 2") == "OK"
     assert (talkers[0].ask("MULTI"), talkers[0].ask("GET k"), talkers[0].ask("EXEC")) == ("OK", "QUEUED", ["zero"])
+
+
+@pytest.mark.parametrize(("pair", "reply"), [((0, 5), None), ((3, 5), None), ((5, 6), ["zero"])])
+def test_keys_may_be_watched_in_several_databases(pair: tuple[int, int], reply: object) -> None:
+    cluster = Swapping()
+    talkers = filled(cluster)
+    for line in ("SELECT 3", "WATCH k", "SELECT 0", "WATCH k"):
+        assert talkers[0].ask(line) == "OK"
+    assert talkers[1].ask(f"SWAPDB {pair[0]} {pair[1]}") == "OK"
+    assert talkers[0].ask("WATCH l") == "OK", "what is watched later does not hide it"
+    talkers[0].ask("MULTI"), talkers[0].ask("GET k")
+    assert talkers[0].ask("EXEC") == reply
+    assert talkers[0].ask("WATCH k") == "OK"
+    talkers[0].ask("MULTI"), talkers[0].ask("PING")
+    assert talkers[0].ask("EXEC") == ["PONG"], "a swap before WATCH does not matter"
+
+
+class _Unlooked(dict[bytes, bytes]):
+    """Watched keys that nobody may go through."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("a swap goes through the watched keys")
+
+
+def test_a_swap_does_not_go_through_the_keys_that_clients_watch() -> None:
+    cluster = Swapping()
+    talker = cluster.client(0)
+    talker.session.watched = Watch()
+    talker.session.watched.tokens = _Unlooked({b"k": b""})
+    cluster.nodes[0].services.numbering.merge(document(cluster, (0, 1)))
+    assert talker.session.space == 1

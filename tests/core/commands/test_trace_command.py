@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.databases import UNSWAPPED
 from server.core.base.errors import CommandError
 from server.core.commands.trace_command import COMMANDS
 from server.core.commands.transactions.queued_run import QueuedRun
@@ -59,7 +60,7 @@ def test_a_script_runs_no_traced_command(app: Client) -> None:
 
 def test_a_sink_without_rights_of_its_own_traces_nothing(node: Node, app: Client) -> None:
     """Whatever runs it for a client: the rights are with the session of the client."""
-    run = QueuedRun(app.session, 0, [], [], lambda replies: None, 1000)
+    run = QueuedRun(app.session, UNSWAPPED, [], [], lambda replies: None, 1000)
     with pytest.raises(CommandError, match="only commands with keys"):
         COMMANDS[0].handler(node.services, run, 0, [b"DYN.TRACE", b"GET", b"secret:1"])
 

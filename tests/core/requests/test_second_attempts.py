@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.databases import UNSWAPPED
 from server.core.base.config import Config
 from server.core.commands.registry import find_command
 from server.core.commands.transactions.queued_run import QueuedRun
@@ -74,7 +75,9 @@ def test_what_must_not_run_twice_is_answered_with_an_unknown_outcome(node: Node)
 @pytest.mark.parametrize("removal", ["HDEL h f", "HSET h f v"])
 def test_the_push_of_a_move_runs_again_when_its_second_coordinator_is_lost(node: Node, removal: str) -> None:
     push = [b"RPUSH", own_key(node), b"v"]
-    run = QueuedRun(Client(node).session, 0, [], [removal.encode().split(), push], lambda replies: None, 1_000_000)
+    run = QueuedRun(
+        Client(node).session, UNSWAPPED, [], [removal.encode().split(), push], lambda replies: None, 1_000_000
+    )
     assert SecondAttempt(run).repeats(push) is (removal == "HDEL h f")
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from server.core.base.errors import NOT_AN_INTEGER, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import counted_keys
+from server.core.commands.databases import numbering_for
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.scripting.job import Job
 from server.core.commands.scripting.steps import run_job
@@ -31,7 +32,8 @@ def _call(services: Services, sink: Sink, number: int, args: list[bytes], sha: b
     keys = numbered_keys(args)
     session = session_of(sink)
     seed = services.state.rng.randrange(SEED_MAX)
-    job = Job(sha, session.user, read_only, seed, keys, args[3 + len(keys) :], [], session.space)
+    spaces = numbering_for(services.state, sink).spaces
+    job = Job(sha, session.user, read_only, seed, keys, args[3 + len(keys) :], [], sink.space, spaces)
 
     def steps() -> Steps:
         script = yield from find_script(services, sha)

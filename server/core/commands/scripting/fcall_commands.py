@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
+from server.core.commands.databases import numbering_for
 from server.core.commands.scripting.eval_commands import (
     ARGUMENTS,
     FLAGS,
@@ -36,7 +37,8 @@ def _call(services: Services, sink: Sink, args: list[bytes], number: int, read_o
         raise CommandError(WRITING_SCRIPT)
     session, seed = session_of(sink), services.state.rng.randrange(SEED_MAX)
     rest = args[3 + len(keys) :]
-    job = Job(library.sha, session.user, reads, seed, keys, rest, [], session.space, function.name)
+    spaces = numbering_for(services.state, sink).spaces
+    job = Job(library.sha, session.user, reads, seed, keys, rest, [], sink.space, spaces, function.name)
 
     def steps() -> Steps:
         script = yield from find_library(services, library.sha)

@@ -3,15 +3,17 @@
     DYN.EVAL numkeys key … sha user flags seed argument …
 
 `key …` are the keys of the call, then those that the script has reached otherwise, all of one slot; `flags` says how many
-of the former there are, the space, whether it only reads, and which function of the library `sha` is called
-(`2.0r`, `2.0:myfunction`). The coordinator asks for the text if it does not know it; the sender does.
+of the former there are, the space, the spaces of all databases, whether it only reads, and which function of the library
+`sha` is called (`2.0r`, `2.0:myfunction`, `2.1.1023456789abcdef`). No spaces stand for those before the first swap: so
+earlier versions, which know no swaps, see no others. The coordinator asks for the text if it does not know it; the sender
+does.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from protocol.databases import client_key
+from protocol.databases import UNSWAPPED, client_key, spaces_in, spaces_word
 from server.core.base.errors import CommandError
 from server.core.services.scripts import SHA_BYTES
 
@@ -24,7 +26,8 @@ _HEADER: Final = 4  # sha, user, flags, seed
 
 class Job(NamedTuple):
     """A call of a script, or of a `function` of a library. `reached` are keys that it uses and that its call does not show.
-    All keys are inner ones (protocol/databases.py), and `space` is that of the client."""
+    All keys are inner ones (protocol/databases.py), `space` is that of the client, and `spaces` those of all
+    databases, by number, when the call began."""
 
     sha: bytes
     user: bytes
@@ -34,6 +37,7 @@ class Job(NamedTuple):
     args: list[bytes]
     reached: list[bytes]
     space: int
+    spaces: tuple[int, ...] = UNSWAPPED.spaces
     function: bytes = b""
 
     def all_keys(self) -> list[bytes]:
@@ -48,7 +52,8 @@ class Job(NamedTuple):
     def encode(self) -> list[bytes]:
         """The job as a call of DYN.EVAL."""
         keys = [*self.keys, *self.reached]
-        flags = b"%d.%d%b" % (len(self.keys), self.space, _READ_ONLY if self.read_only else b"")
+        spaces = b"" if self.spaces == UNSWAPPED.spaces else b"." + spaces_word(self.spaces)
+        flags = b"%d.%d%b%b" % (len(self.keys), self.space, spaces, _READ_ONLY if self.read_only else b"")
         if self.function:
             flags += _FUNCTION + self.function
         return [NAME, b"%d" % len(keys), *keys, self.sha, self.user, flags, b"%d" % self.seed, *self.args]
@@ -63,13 +68,16 @@ def decode(call: list[bytes]) -> Job:
     sha, user, flags, seed = call[place : place + _HEADER]
     flags, _, function = flags.partition(_FUNCTION)
     keys_declared, _, space = flags.removesuffix(_READ_ONLY).partition(b".")
+    space, _, word = space.partition(b".")
+    spaces = UNSWAPPED.spaces if not word else spaces_in(word)
     declared = _count(keys_declared)
-    if declared > count or len(sha) != SHA_BYTES:
+    if declared > count or len(sha) != SHA_BYTES or spaces is None:
         raise CommandError(MALFORMED)
     keys = call[2:place]
     read_only = flags.endswith(_READ_ONLY)
     args = call[place + _HEADER :]
-    return Job(sha, user, read_only, _count(seed), keys[:declared], args, keys[declared:], _count(space), function)
+    reached = keys[declared:]
+    return Job(sha, user, read_only, _count(seed), keys[:declared], args, reached, _count(space), spaces, function)
 
 
 def _count(word: bytes) -> int:

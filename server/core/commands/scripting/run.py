@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from protocol.databases import Numbering, client_key
+from protocol.databases import client_key, numbering_of
 from protocol.resp import Reply
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
@@ -52,21 +52,20 @@ class TakesLong(Exception):
 
 
 class NextCommand(Exception):
-    """A script that runs command by command needs the reply of its next command, which is one of that space."""
+    """A script that runs command by command needs the reply of its next command, one of the space that it has selected."""
 
-    def __init__(self, args: list[bytes], resp3: bool, space: int) -> None:
+    def __init__(self, args: list[bytes], resp3: bool) -> None:
         super().__init__()
         self.args_of_command = args
         self.resp3 = resp3
-        self.space = space
 
 
 class ScriptSink(Sink):
     """The sink of a job, and of its commands, which run with the protocol that the script has chosen."""
 
-    def __init__(self, sink: Sink, space: int) -> None:
+    def __init__(self, sink: Sink, job: Job) -> None:
         super().__init__(sink)
-        self.denies_blocking, self.space = True, space
+        self.denies_blocking, self.space, self.kept_numbering = True, job.space, numbering_of(job.spaces)
         self._sink = sink
 
     def answer(self, number: int, reply: Reply) -> None:
@@ -87,7 +86,9 @@ class Run:
         self.job = job
         self.program = Program(job.sha, script.body, job.function)
         self.resp3 = sink.resp3
-        self._selected = Sink(sink)  # its space is the one that the script has selected
+        # Its space is the one that the script has selected, its numbering that of the script.
+        self.selected = Sink(sink)
+        self.selected.kept_numbering = numbering_of(job.spaces)
         self._permitted = Permitted(services, job.user, job.read_only or not script.writes())
         config = services.state.config
         self._limits = Limits(
@@ -119,7 +120,7 @@ class Run:
             spec = find_command(args)
             if spec is not None and spec.name in ABOUT_ALL:
                 raise Outside
-            like.resp3, like.space = resp3, self._selected.space
+            like.resp3, like.space = resp3, self.selected.space
             return encoded(snapshot.run(self.inner(args)))
 
         try:
@@ -138,7 +139,7 @@ class Run:
             if answer is not None:
                 return answer
             if place == len(replies):
-                raise NextCommand(self.inner(args), resp3, self._selected.space)
+                raise NextCommand(self.inner(args), resp3)
             place += 1
             return replies[place - 1]
 
@@ -151,18 +152,19 @@ class Run:
     @property
     def space(self) -> int:
         """The space that the script has selected."""
-        return self._selected.space
+        return self.selected.space
 
     def select(self, space: int) -> None:
         """A run begins: that is its client's space."""
-        self._selected.space = space
+        self.selected.space = space
 
-    def follow_swap(self, before: Numbering) -> None:
-        """The script itself has swapped databases: it goes on in those that have its numbers now. `before`: the numbering
-        before."""
-        spaces = self._services.state.numbering.spaces
-        self.job = self.job._replace(space=spaces[before.numbers[self.job.space]])
-        self.select(spaces[before.numbers[self.space]])
+    def follow_swap(self) -> None:
+        """The script itself has swapped databases: it goes on in those that have its numbers now."""
+        numbers, numbering = numbering_of(self.job.spaces).numbers, self._services.state.numbering
+        spaces = numbering.spaces
+        self.job = self.job._replace(space=spaces[numbers[self.job.space]], spaces=spaces)
+        self.selected.kept_numbering = numbering
+        self.select(spaces[numbers[self.space]])
 
     def answer(self, args: list[bytes]) -> bytes | None:
         """The reply to a command that is refused, or that is about the script itself; None to others."""
@@ -173,7 +175,7 @@ class Run:
         if spec is None or spec.name != "select":
             return None
         try:
-            return spec.handler(self._services, self._selected, 0, args)
+            return spec.handler(self._services, self.selected, 0, args)
         except CommandError as error:
             return error.reply
 
@@ -181,7 +183,7 @@ class Run:
         """A command of the script with inner keys: those of its client's space, or of one that it has selected."""
         spec = find_command(args)
         assert spec is not None, "it is permitted"
-        return inner_arguments(self._services.state, spec, args, self._selected.space)
+        return inner_arguments(self._services.state, spec, args, self.selected.space)
 
     def _run(self, call: Callable[[list[bytes], bool], bytes], what_is_kept: str) -> bytes:
         job, engine = self.job, self._services.scripts.engine()

@@ -54,9 +54,10 @@ _CROSSSLOT: Final = ErrorReply.of(CROSSSLOT)
 class _Whole(Sink):
     """The sink of an atomic run or of a command: an error of it is a result, too."""
 
-    def __init__(self, procedure: Procedure, args: list[bytes], resp3: bool, space: int) -> None:
+    def __init__(self, procedure: Procedure, args: list[bytes], resp3: bool, like: Sink) -> None:
         super().__init__(procedure)
-        self.relayed, self.resp3, self.denies_blocking, self.space = False, resp3, True, space
+        self.relayed, self.resp3, self.denies_blocking = False, resp3, True
+        self.space, self.kept_numbering = like.space, like.kept_numbering
         self._procedure = procedure
         self._args = args
 
@@ -69,23 +70,23 @@ class _Whole(Sink):
         return self._args
 
 
-def _run_command(services: Services, args: list[bytes], resp3: bool, space: int) -> Step:
-    """A step that runs a command wherever its key is coordinated. Its result is the encoded reply, or error."""
+def _run_command(services: Services, args: list[bytes], resp3: bool, like: Sink) -> Step:
+    """A step that runs a command wherever its key is coordinated, by the databases of the sink `like`. Its result is the
+    encoded reply, or error."""
 
     def start(procedure: Procedure) -> None:
         spec = find_command(args)
         assert spec is not None, "it was looked up"
-        execute(services, spec.name, spec.handler, _Whole(procedure, args, resp3, space), 0, args)
+        execute(services, spec.name, spec.handler, _Whole(procedure, args, resp3, like), 0, args)
 
     return start
 
 
-def _run_next(services: Services, run: Run, args: list[bytes], resp3: bool, space: int) -> Generator[Step, Any, bytes]:
+def _run_next(services: Services, run: Run, args: list[bytes], resp3: bool) -> Generator[Step, Any, bytes]:
     """Runs the next command of a script that runs command by command. Returns the reply."""
-    numbering = services.state.numbering
-    reply: bytes = yield _run_command(services, args, resp3, space)
+    reply: bytes = yield _run_command(services, args, resp3, run.selected)
     if args[0].lower() == b"swapdb":
-        run.follow_swap(numbering)
+        run.follow_swap()
     return reply
 
 
@@ -109,7 +110,7 @@ def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step,
     coordinator = services.route(job.all_keys()[0]).coordinator_for(False)
     able = services.state.knowing_libraries if job.function else services.state.scripting
     if coordinator is None or coordinator in able:
-        reply: bytes = yield _run_command(services, job.encode(), sink.resp3, job.space)
+        reply: bytes = yield _run_command(services, job.encode(), sink.resp3, ScriptSink(sink, job))
         if not reply.startswith(_UNKNOWN):
             return reply  # else the next owner, after another one was lost, is of an earlier version
     if services.state.config.multi_slots == "relaxed":
@@ -118,7 +119,7 @@ def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step,
 
 
 def _without_keys(services: Services, sink: Sink, job: Job, script: Script) -> Generator[Step, Any, bytes]:
-    like, run = ScriptSink(sink, job.space), Run(services, sink, job, script)
+    like, run = ScriptSink(sink, job), Run(services, sink, job, script)
 
     def on_nothing(long: LongRun) -> Steps:
         return (yield from long.on_snapshot(Snapshot(services, like, {}), like))
@@ -147,11 +148,11 @@ def _command_by_command(services: Services, sink: Sink, job: Job, script: Script
         try:
             return run.on_replies(replies)
         except NextCommand as following:
-            args, resp3, space = following.args_of_command, following.resp3, following.space
+            args, resp3 = following.args_of_command, following.resp3
         except TakesLong:
             break
         has_written = has_written or _writes(args)
-        replies.append((yield from _run_next(services, run, args, resp3, space)))
+        replies.append((yield from _run_next(services, run, args, resp3)))
         held_bytes += len(replies[-1])
         if held_bytes > bytes_max:
             raise CommandError(_TOO_LARGE % bytes_max)
@@ -168,7 +169,7 @@ def _go_on(services: Services, run: Run, long: LongRun, replies: list[bytes]) ->
             return following
         args, begun_ms = run.inner(following.words), services.state.now_ms
         long.script.has_written = long.script.has_written or _writes(args)
-        reply = yield from _run_next(services, run, args, following.option == 3, run.space)
+        reply = yield from _run_next(services, run, args, following.option == 3)
         long.script.waited_ms += services.state.now_ms - begun_ms
         long.script.answer(reply)
 
@@ -201,7 +202,7 @@ def _eval_here(services: Services, sink: Sink, number: int, args: list[bytes]) -
     if coordinator is not None:
         services.relays.forward(sink, number, args, coordinator)
         return
-    services.run_steps(_step(services, ScriptSink(sink, job.space), number, job), sink, number)
+    services.run_steps(_step(services, ScriptSink(sink, job), number, job), sink, number)
 
 
 def _step(services: Services, sink: ScriptSink, number: int, job: Job) -> Steps:

@@ -37,8 +37,8 @@ from protocol import resp
 from protocol.resp import Reply
 from protocol.slots import key_slot
 from server.core.base.errors import CommandError, ErrorReply
-from server.core.base.sinks import SWAPPED, Session, Sink
-from server.core.base.transaction import Transaction
+from server.core.base.sinks import Session, Sink
+from server.core.base.transaction import Transaction, Watch
 from server.core.commands.databases import inner_arguments
 from server.core.commands.permissions import NO_CHANNEL, NO_KEY
 from server.core.commands.registry import find_command
@@ -102,7 +102,7 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     if session.transaction is not None:
         raise CommandError("ERR WATCH inside MULTI is not allowed")
     require_transactions(services)
-    known = session.watched or {}
+    known = {} if session.watched is None else session.watched.tokens
     keys = [key for key in dict.fromkeys(args[1:]) if key not in known]
     config = services.state.config
     if len(known) + len(keys) > config.transaction_keys_max:
@@ -110,13 +110,13 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     if sum(map(len, known)) + sum(map(len, keys)) > config.transaction_bytes_max:
         raise CommandError(f"ERR a client may watch keys of transaction_bytes_max={config.transaction_bytes_max} bytes")
 
-    numbering = services.state.numbering
+    space, swaps = session.space, services.clients.swaps[session.space]
 
     def steps() -> Steps:
         tokens = yield from tokens_of(services, keys)
-        if services.state.numbering is not numbering:
-            tokens = dict.fromkeys(keys, SWAPPED)
-        session.watched = {**(session.watched or {}), **tokens}
+        session.watched = session.watched or Watch()
+        session.watched.tokens |= tokens
+        session.watched.swaps.setdefault(space, swaps)
         return resp.OK
 
     services.run_steps(steps(), sink, number)
@@ -125,7 +125,7 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
 def _exec(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """EXEC: an array of the replies, or null if a watched key has changed."""
     session, state = session_of(sink), services.state
-    transaction, watched = session.transaction, session.watched or {}
+    transaction, watched = session.transaction, session.watched or Watch()
     if transaction is None:
         raise CommandError("ERR EXEC without MULTI")
     # What the user may not run any more is refused while the session is in its transaction: ACL LOG tells that.
@@ -147,11 +147,11 @@ def _needs_data(args: list[bytes]) -> bool:
 class _Execution:
     """One EXEC of a session."""
 
-    def __init__(self, services: Services, session: Session, commands: list[list[bytes]], watched: Watched) -> None:
+    def __init__(self, services: Services, session: Session, commands: list[list[bytes]], watch: Watch) -> None:
         self._services = services
         self._session = session
-        self._space = session.space  # where it runs, as a whole, if databases are swapped meanwhile
-        self._watched = watched
+        self._numbering = services.state.numbering  # as a whole it runs by this one
+        self._watched, self._swaps = watch.tokens, watch.swaps
         self._count = len(commands)
         self._replies: dict[int, Reply] = {}  # by place
         self._commands = dict(enumerate(commands))  # by place: those that may run, as the client has sent them
@@ -171,13 +171,15 @@ class _Execution:
         state = self._services.state
         while state.waits_for_time:
             yield self._services.timers.sleep_until(state.now_ms + state.config.tick_ms)
+        self._numbering = state.numbering
         slot, is_strict = _slot_of(list(self._commands.values())), state.config.multi_slots == "strict"
         if slot == _SEVERAL and is_strict:
             raise CommandError(CROSSSLOT)
         if slot is not None and len(self._commands) > ATOMIC_COMMANDS_MAX and is_strict:
             raise CommandError(_TOO_MANY)
         atomic_slot = self._atomic_slot(self._permitted(self._parts[0]))
-        if SWAPPED in self._watched.values():
+        swaps = self._services.clients.swaps
+        if any(swaps[space] != seen for space, seen in self._swaps.items()):
             return resp.null_array(self._session.resp3)
         here = {key: token for key, token in self._watched.items() if key_slot(key) == atomic_slot}
         others = [key for key in self._watched if key not in here]
@@ -218,13 +220,14 @@ class _Execution:
 
     def _run_in_order(self, places: list[int]) -> Generator[Step, Any, None]:
         commands = [self._commands[place] for place in places]
-        replies, self._space = yield run_queued(self._services, self._session, self._space, commands)
+        replies, self._numbering = yield run_queued(self._services, self._session, self._numbering, commands)
         self._replies |= dict(zip(places, replies, strict=True))
 
     def _run_atomically(self, places: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
         """Runs the commands with keys atomically, then those without. Returns the reply of EXEC if there is no array."""
         with_keys = [place for place in places if _keys_of(self._commands[place])]
-        transaction = SlotTransaction([self._inner(self._commands[place]) for place in with_keys], watched)
+        commands = [self._inner(self._commands[place]) for place in with_keys]
+        transaction = SlotTransaction(commands, watched, self._numbering.spaces)
         relaxes = self._services.state.config.multi_slots == "relaxed"
         if not self._knows_transactions(transaction):
             if not relaxes:
@@ -247,7 +250,7 @@ class _Execution:
         """A command with the inner form of its keys. No SELECT is before it: that would make several slots."""
         spec = find_command(args)
         assert spec is not None, "only known commands are queued"
-        return inner_arguments(self._services.state, spec, args, self._space)
+        return inner_arguments(self._services.state, spec, args, self._numbering.spaces[self._session.database])
 
     def _knows_transactions(self, transaction: SlotTransaction) -> bool:
         """Whether the coordinator of the keys is this node, or has announced that it runs transactions."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from protocol.databases import Numbering
 from protocol.resp import Reply, ReplyMemory
 from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Flushed, Session
@@ -27,7 +28,7 @@ from server.core.commands.registry import find_command
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step
 
-Ended = tuple[list[Reply], int]
+Ended = tuple[list[Reply], Numbering]
 _PUSHES: Final = (b"LPUSH", b"RPUSH")
 _TOO_LARGE: Final = (
     "ERR the replies of the transaction have more than gathered_bytes_max=%d bytes: this one is left out, and "
@@ -36,13 +37,13 @@ _TOO_LARGE: Final = (
 
 
 class QueuedRun(Session):
-    """The session of some commands of a client's transaction. `finish` gets their replies, in order, and the space that
-    they end in."""
+    """The session of some commands of a client's transaction. `finish` gets their replies, in order, and the
+    numbering of databases that they end with."""
 
     def __init__(
         self,
         client: Session,
-        space: int,
+        numbering: Numbering,
         ready: list[Session],
         commands: list[list[bytes]],
         finish: Callable[[Ended], None],
@@ -51,7 +52,8 @@ class QueuedRun(Session):
         super().__init__(client.id, client.address, client.local_address, client.created_ms, ready, client.statistics)
         self.resp3 = client.resp3
         self.read_quorum, self.write_quorum = client.read_quorum, client.write_quorum
-        self.database, self.space = client.database, space
+        self.kept_numbering = numbering
+        self.database, self.space = client.database, numbering.spaces[client.database]
         self.user, self.user_born = client.user, client.user_born
         self.denies_blocking = True
         self.origin = client.origin
@@ -77,7 +79,8 @@ class QueuedRun(Session):
         if not self._unanswered:
             replies = [slot for slot in self.slots if not isinstance(slot, list)]
             replies += [ErrorReply.of(_TOO_LARGE % self._bytes_max)] * self._left_out
-            self._finish((replies, self.space))
+            assert self.kept_numbering is not None, "a SWAPDB replaces it by another one"
+            self._finish((replies, self.kept_numbering))
 
     def _leave_out(self) -> None:
         """Removes the commands that wait, but for the first one, which may be just about to begin."""
@@ -102,16 +105,16 @@ def _removes(args: list[bytes]) -> bool:
     return any("delete" in access for access in accesses)
 
 
-def run_queued(services: Services, client: Session, space: int, commands: list[list[bytes]]) -> Step:
-    """A step that runs commands in order, each by its own quorum, beginning in a space. Its result is the list of their
-    replies, and the space that they end in."""
+def run_queued(services: Services, client: Session, numbering: Numbering, commands: list[list[bytes]]) -> Step:
+    """A step that runs commands in order, each by its own quorum, beginning with a numbering of databases. Its result is
+    the list of their replies, and the numbering that they end with."""
 
     def start(procedure: Procedure) -> None:
         if commands:
             bytes_max = services.state.config.gathered_bytes_max
-            run = QueuedRun(client, space, services.state.ready, commands, procedure.resume, bytes_max)
+            run = QueuedRun(client, numbering, services.state.ready, commands, procedure.resume, bytes_max)
             services.clients.resumable[run] = None
         else:
-            procedure.resume(([], space))
+            procedure.resume(([], numbering))
 
     return start

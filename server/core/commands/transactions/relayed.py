@@ -18,9 +18,11 @@ If it watches keys and writes, it runs again only if they have not changed: then
 quorum, or was none. If they have changed, the null of the second run would say that nothing was written, but perhaps the
 first run has changed them. So the client hears that the outcome is unknown (`CommandSpec.null_is_unsure`).
 
-    DYN.EXEC key watches [key token …] words word … words word …
+    DYN.EXEC key watches[.spaces] [key token …] words word … words word …
 
-`key` is any key of the slot: it says where the command goes. `words` is how many words the next command has.
+`key` is any key of the slot: it says where the command goes. `words` is how many words the next command has. `spaces` are
+those of the databases, by which MOVE and COPY find the one that they name. They are left out as they are before the first
+swap: so earlier versions, which know no swaps, see none.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from collections.abc import Generator
 from typing import Any, Final, NamedTuple
 
 from protocol import resp
+from protocol.databases import UNSWAPPED, numbering_of, spaces_in, spaces_word
 from protocol.resp import Reply
 from protocol.slots import key_slot
 from server.core.base.errors import CommandError
@@ -52,10 +55,12 @@ _TOO_LARGE: Final = "ERR the replies of the transaction have more than gathered_
 
 
 class SlotTransaction(NamedTuple):
-    """Commands on keys of one slot, and the keys of that slot that are watched."""
+    """Commands on keys of one slot, the keys of that slot that are watched, and the spaces of all databases, by number,
+    when it began."""
 
     commands: list[list[bytes]]
     watched: Watched
+    spaces: tuple[int, ...] = UNSWAPPED.spaces
 
     def all_keys(self) -> list[bytes]:
         """All keys, each once."""
@@ -67,7 +72,8 @@ class SlotTransaction(NamedTuple):
 
     def encode(self) -> list[bytes]:
         """The transaction as a call of DYN.EXEC."""
-        call = [b"DYN.EXEC", self.all_keys()[0], b"%d" % len(self.watched)]
+        spaces = b"" if self.spaces == UNSWAPPED.spaces else b"." + spaces_word(self.spaces)
+        call = [b"DYN.EXEC", self.all_keys()[0], b"%d%b" % (len(self.watched), spaces)]
         for pair in self.watched.items():
             call += pair
         for args in self.commands:
@@ -78,9 +84,10 @@ class SlotTransaction(NamedTuple):
 
 def decode(call: list[bytes]) -> SlotTransaction:
     """Reads a call of DYN.EXEC. Raises CommandError if it is malformed, or if its keys are of several slots."""
-    watches = _count(call[2])
-    place = 3 + 2 * watches
-    if place > len(call):
+    watches, _, word = call[2].partition(b".")
+    spaces = UNSWAPPED.spaces if not word else spaces_in(word)
+    place = 3 + 2 * _count(watches)
+    if place > len(call) or spaces is None:
         raise CommandError(_MALFORMED)
     pairs = call[3:place]
     commands = []
@@ -90,7 +97,7 @@ def decode(call: list[bytes]) -> SlotTransaction:
         place += 1 + count
         if not count or place > len(call):
             raise CommandError(_MALFORMED)
-    transaction = SlotTransaction(commands, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+    transaction = SlotTransaction(commands, dict(zip(pairs[::2], pairs[1::2], strict=True)), spaces)
     slot = key_slot(call[1])
     if any(key_slot(key) != slot for key in transaction.all_keys()):
         raise CommandError(CROSSSLOT)
@@ -142,6 +149,23 @@ def _exec(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     run_transaction(services, sink, number, decode(args))
 
 
+class _Numbered(Sink):
+    """The sink of a transaction, whose commands find databases by its spaces."""
+
+    def __init__(self, sink: Sink, spaces: tuple[int, ...]) -> None:
+        super().__init__(sink)
+        self.kept_numbering = numbering_of(spaces)
+        self._sink = sink
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """The reply of the transaction."""
+        self._sink.answer(number, reply)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the transaction as a command."""
+        return self._sink.command(number)
+
+
 def run_transaction(services: Services, sink: Sink, number: int, transaction: SlotTransaction) -> None:
     """Runs a transaction at the coordinator of its keys: an array of replies, or null if a watched key has changed."""
     keys = transaction.all_keys()
@@ -149,6 +173,7 @@ def run_transaction(services: Services, sink: Sink, number: int, transaction: Sl
     if coordinator is not None:
         services.relays.forward(sink, number, transaction.encode(), coordinator)
         return
+    sink = _Numbered(sink, transaction.spaces)
 
     def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
         return (yield from _run(services, sink, transaction, snapshot))

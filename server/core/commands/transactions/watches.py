@@ -4,6 +4,10 @@ Theory. Every change of a key advances the clock of its record. So a *token* of 
 tokens are equal if nothing was written in between, also if the key was deleted and made again. The token says, too, whether
 the key was visible: a key that has expired since was changed, as in Redis. A key without a record has an empty token.
 
+A swap of databases changes no key. But a client that has read the key of its database meanwhile has read another one, also
+if the swap is taken back by EXEC. So the watch remembers how often the key's space had got another number, and EXEC
+compares that: a swap itself has nothing to do for watched keys.
+
 The token comes from a quorum read, so it covers every write that was acknowledged before WATCH was answered. A change that
 is not one of the key's content (the clock was pruned, or a tombstone forgotten) makes EXEC answer nil once, which is safe.
 """

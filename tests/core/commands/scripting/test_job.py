@@ -13,11 +13,11 @@ from server.core.commands.scripting.job import Job, decode
 WORDS = st.lists(st.binary(max_size=8), max_size=4)
 
 
-@given(WORDS, WORDS, WORDS, st.booleans(), st.integers(0, 15), st.integers(0, (1 << 31) - 1))
+@given(WORDS, WORDS, WORDS, st.booleans(), st.permutations(range(16)), st.integers(0, (1 << 31) - 1))
 def test_what_is_sent_is_what_is_read(
-    keys: list[bytes], reached: list[bytes], args: list[bytes], read_only: bool, database: int, seed: int
+    keys: list[bytes], reached: list[bytes], args: list[bytes], read_only: bool, spaces: list[int], seed: int
 ) -> None:
-    job = Job(b"a" * 40, b"user", read_only, seed, keys, args, reached, database)
+    job = Job(b"a" * 40, b"user", read_only, seed, keys, args, reached, spaces[0], tuple(spaces))
     call = job.encode()
     assert decode(call) == job
     if keys or reached:
@@ -34,6 +34,9 @@ def test_what_is_sent_is_what_is_read(
         [b"DYN.EVAL", b"1", b"k", b"a" * 40, b"user", b"2.0", b"0"],
         [b"DYN.EVAL", b"1", b"k", b"a" * 40, b"user", b"1", b"0"],
         [b"DYN.EVAL", b"1", b"k", b"a" * 40, b"user", b"1.0", b"-1"],
+        [b"DYN.EVAL", b"1", b"k", b"a" * 40, b"user", b"1.0.0123", b"0"],
+        [b"DYN.EVAL", b"1", b"k", b"a" * 40, b"user", b"1.0.00123456789abcde", b"0"],
+        [b"DYN.EVAL", b"1", b"k", b"a" * 40, b"user", b"1.0.0123456789abcdeg", b"0"],
     ],
 )
 def test_a_malformed_call_is_refused(call: list[bytes]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from protocol.peer_versions import CAPABILITIES, ENTRIES, ORDERLY
 from server.core.base.errors import CommandError, unknown_command
+from server.core.base.transaction import Watch
 from server.core.commands.transactions.relayed import SlotTransaction, decode
 from server.core.commands.transactions.watches import token_of
 from server.core.node import Node
@@ -108,7 +109,9 @@ def test_a_second_run_of_what_watches_a_key(line: str, told: bytes, has_changed:
     record = Draft(None, node.state.time_ms)
     record.set_string(b"old")
     node.state.records.merge_all([storage_key_of(key), record.record(b"actor--2", 1)])
-    client.session.watched = {key: token_of(key, node.state.records.get(storage_key_of(key)), node.state.time_ms)}
+    client.session.watched = Watch()
+    token = token_of(key, node.state.records.get(storage_key_of(key)), node.state.time_ms)
+    client.session.watched.tokens[key] = token
     client.raw("MULTI", line.format(k=key.decode()), "EXEC")
     if has_changed:
         later = Draft(node.state.records.get(storage_key_of(key)), node.state.time_ms)
