@@ -229,9 +229,9 @@ before it serves clients again; one that was suspended may serve the former data
 the same moment are all done, in one order. In a partition each side swaps for itself, and afterwards the numbering of
 the later swap holds on both: what the other side has swapped is taken back. A swap makes EXEC answer null to clients
 that have watched keys in one of the two databases, and lets clients that track keys drop all of them. It takes effect
-for clients that wait in blocking commands within some turns, 256 of them in each. A number that stands for the place
-of database 0 in the key space is served fastest, as database 0 is before the first swap. More than 256 swaps within
-four seconds are answered with BUSY. SWAPDB is refused while some
+for clients that wait in blocking commands within some turns, 256 of them in each. The database whose keys
+were those of number 0 before the first swap is served fastest, whatever its number is now. More than 256 swaps within
+request_timeout_ms and one second are answered with BUSY. SWAPDB is refused while some
 node runs a version without it, or a node is staged to join that may; and once databases are swapped, such a node
 cannot join. While two members cannot reach each other, though both are up, a swap by way of one of them is done and
 answered with TIMEOUT.

@@ -26,7 +26,7 @@ from server.core.dispatch import Dispatcher
 from server.core.formats.pausing import Slices
 from server.core.gossip import send_gossip
 from server.core.messages.announcements import PoisonCommand, encode_full, encode_orderly, encode_poison
-from server.core.outbox import Outbox, drain_messages, drain_requests
+from server.core.outbox import Outbox, drain_messages
 from server.core.peer_messages import PeerMessages
 from server.core.records.preparing import prepare
 from server.core.records.store import Store
@@ -338,13 +338,12 @@ class Node:
         batch = state.records.drain_batch()
         if services.tracking.is_used:  # behind the replies
             services.tracking.end_turn(batch)
-        requests = drain_requests(state)
         messages, large = drain_messages(state)
         closing = services.clients.drain_closing()
         pushes = services.subscriptions.drain() if services.subscriptions.due else []
         if self._traces.spans:
             self._traces.end_turn(state.statistics.turns)
-        return Outbox(batch, requests, messages, replies, closing, state.statistics.turns, large, pushes)
+        return Outbox(batch, messages, replies, closing, state.statistics.turns, large, pushes)
 
     def _begin_requests(self) -> list[Session]:
         """Sends the requests that have gathered, and begins commands that waited for replies, until there is none left or

@@ -4,10 +4,12 @@
 Theory. Every turn's writes are committed as one batch before any of its messages and replies are sent, so `kill -9` loses
 nothing under any policy. The policy is about power loss: with `everysec` this node may lose what it acknowledged in the
 last second, with `always` nothing, with `no` the kernel decides. Under `always` the turn's messages and replies are held
-until a sync that began after its commit has ended. Requests to other nodes are not: they say nothing of this node's disk,
-and the owners of a key then sync at the same time (core/outbox.py). Turns go on meanwhile, so one sync serves all turns
-that were committed while the sync before was running (group commit). Syncs run in a thread of their own, and release the
-interpreter lock.
+until a sync that began after its commit has ended. Turns go on meanwhile, so one sync serves all turns that were committed
+while the sync before was running (group commit). Syncs run in a thread of their own, and release the interpreter lock.
+
+Requests to other nodes say nothing of this disk, and yet they are held like all else. If they left before the sync, the
+owners could sync at the same time. That was built, and lost what blocked clients were to get: a removal reached an owner,
+and the node with the delivery lost its power. What one message says may depend on another one that is held.
 
 `synced` tells the core which turns are on the disk: the agreement that collects tombstones depends on it. The core may ask
 for a sync (`is_wanted`). Under `no` it gets at most one in `WANTED_INTERVAL_S`.
@@ -40,7 +42,6 @@ class Durability:
         latencies: Latencies,
         fsync: str,
         loop: asyncio.AbstractEventLoop,
-        ask: Callable[[Outbox], None],
         deliver: Callable[[Outbox], None],
         fail: Callable[[BaseException], None],
         synced: Callable[[int], None] = lambda turn: None,
@@ -59,7 +60,6 @@ class Durability:
         self._written = 0
         self._next_wanted_s = 0.0
         self._loop = loop
-        self._ask = ask
         self._deliver = deliver
         self._fail = fail
         self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
@@ -83,7 +83,6 @@ class Durability:
         if not self._always or (not outbox.writes and not self._held):
             self._deliver(outbox)
             return
-        self._ask(outbox)
         self._held.append(outbox)
         if not self._syncing:
             self._sync_soon()

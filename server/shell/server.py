@@ -80,9 +80,8 @@ class Server:
         self._metrics = metrics_of(NodeCollector(context.services, self._clients, engine.stats))
         self._scripts = ScriptThreads(context)
         self.finding = Finding(node, seeds, context.schedule_turn, context.certificates)
-        sender = TurnSender(self._clients, self._peers)
         self._durability = Durability(
-            engine, node.services.latencies, config.fsync, loop, sender.ask, sender.deliver,
+            engine, node.services.latencies, config.fsync, loop, TurnSender(self._clients, self._peers).deliver,
             self.node_run.storage_failed, node.synced, lambda: node.state.sync_wanted, context.hold)  # fmt: skip
         self._disk = DiskWatch(
             engine, config, directory, loop, self._disk_changed, self._reopen, self._durability.written,

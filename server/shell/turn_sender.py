@@ -17,21 +17,11 @@ class TurnSender:
         self._clock = clients.clock
         self._traces = clients.context.services.traces
 
-    def ask(self, outbox: Outbox) -> None:
-        """Writes the turn's requests to its peers, if they have not been written yet."""
-        for peer, data in outbox.requests.items():
-            link = self._links.get(peer)
-            if link is not None:
-                link.write(data)
-        outbox.requests = {}
-
     def deliver(self, outbox: Outbox) -> None:
         """HOT. Writes once to each peer, then once to each client, and then ends the connections that close."""
         links, traces = self._links, self._traces
         if traces.spans:
             traces.committed(outbox.turn)
-        if outbox.requests:
-            self.ask(outbox)
         for peer, data in outbox.messages.items():
             link = links.get(peer)
             if link is not None:

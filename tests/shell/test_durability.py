@@ -25,9 +25,7 @@ def test_a_commit_that_takes_as_long_as_the_threshold_is_an_event(monkeypatch: p
     engine: Any = SimpleNamespace(commit=commit)
     loop: Any = SimpleNamespace(call_later=lambda *_: None)
     delivered: list[Any] = []
-    durability = Durability(
-        engine, node.services.latencies, "everysec", loop, pytest.fail, delivered.append, pytest.fail
-    )
+    durability = Durability(engine, node.services.latencies, "everysec", loop, delivered.append, pytest.fail)
     for took_ms[0] in (99, 100):
         node.command(client.session, [b"SET", b"k", b"v"], client.now_ms)
         durability.commit(node.end_turn())

@@ -299,7 +299,6 @@ class Host(WallClock):
         if self.config.fsync != "always" or (not outbox.writes and not self._held):
             self.speak(outbox)
             return
-        self.links.ask(outbox)
         self._held.append(outbox)
         if not self._syncing:
             self._sync(self.life)
@@ -310,7 +309,6 @@ class Host(WallClock):
             return
         self.running.services.traces.committed(outbox.turn)
         self.running.services.traces.sent(outbox.turn)
-        self.links.ask(outbox)
         peers = list(outbox.messages | outbox.large)
         reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
         for peer in peers[:reach]:

@@ -23,7 +23,6 @@ from protocol.requests import RequestLimits, RequestReader
 from protocol.seals import ForgedBlock
 from server.core.membership.addresses import STOPPED, UNPROVEN, UNREACHABLE, looked_for
 from server.core.membership.duplicates import LinkState
-from server.core.outbox import Outbox
 from server.core.ring.layout import Layout
 from tests.sim.events import Action
 from tests.sim.handshakes import OUTDATED_MS, Proving, Responding
@@ -78,12 +77,6 @@ class Links:
         """A turn's messages to `peer`."""
         if (link := self._links.get(peer)) is not None:
             link.write(data, large)
-
-    def ask(self, outbox: Outbox) -> None:
-        """A turn's requests to its peers, unless they have been sent before."""
-        for peer, data in outbox.requests.items():
-            self.write(peer, data, ())
-        outbox.requests = {}
 
     def close_when_sent(self) -> None:
         """The process ends in order: all that waits is sent."""

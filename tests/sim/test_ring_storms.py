@@ -25,7 +25,7 @@ class _Asker:
     """Keeps the last reply."""
 
     relayed = resp3 = denies_blocking = False
-    origin = None
+    origin = kept_numbering = None
     read_quorum = write_quorum = space = 0
     reply = b""
 

@@ -63,7 +63,7 @@ class State:
                 of requests: pauses, lane_turn, in_flight, procedures, commands_waiting, clients_queued, slow_writes
                 counters: statistics, unexpected
     output      gathered in a turn, and handed out at its end (outbox.py)
-                messages, trailing, ready, noted; kept: with the next tick; held_back: by a sync
+                messages, trailing, ready, noted; kept: with the next tick
     flags       one part asks another one for work
                 sync_wanted, cleanup_due, rebuild_reason, has_waited, held_for_time
 
@@ -165,7 +165,6 @@ class State:
     def _begin_output(self) -> None:
         """What a turn gathers for its end."""
         self.messages: dict[str, list[bytes]] = {}
-        self.held_back: dict[str, int] = {}  # by peer: requests wait until this turn is synced (outbox.py)
         self.trailing: dict[str, list[bytes]] = {}  # messages that must not overtake large ones
         self.slow_writes: dict[bytes, int] = {}  # by storage key: how many are large or patched, and on their way
         self.kept: dict[str, list[int]] = {}  # a peer's groups that are stored here, to be confirmed with the next tick

@@ -286,8 +286,10 @@ def _stream(reader: _Reader) -> Slices[Value]:
     for _ in range(reader.length()):
         first = yield from reader.block()
         node = yield from reader.block()
-        words = yield from listpack.unpack(node, reader.bytes_left // _ITEM_BYTES, reader.pace)
+        left = reader.bytes_left
+        words = yield from listpack.unpack(node, left // _ITEM_BYTES, reader.pace)
         yield from stream_nodes.unpack(first, words, add, reader.pace)
+        reader.charged(node[: max(0, len(node) - left + reader.bytes_left)])  # deleted entries, which cost time, too
     if reader.length() != len(items):
         raise ValueError("a stream has another number of entries")
     return Value(STREAM, b"", items, {})

@@ -57,8 +57,8 @@ def unswapped(names: Sequence[str], is_swapped: bool) -> list[str]:
         return []
     return [
         f"databases are swapped, and {', '.join(names)} runs a version without SWAPDB, so its clients read and write other "
-        "databases than those of the other nodes: stop it, and upgrade it; if all nodes shall go back to that version, "
-        "upgrade it first, and swap the databases back"
+        "databases than those of the other nodes: stop it, and upgrade it; to go back with all nodes, first upgrade this "
+        "one, then swap the databases back, then go back"
     ]
 
 

@@ -266,10 +266,10 @@ class Writes(GroupTable[WriteGroup]):
 
     def _cover(self, group: WriteGroup) -> None:
         """If W is 2, sends COVERED to each owner that has relayed covered writes and that gets this group: that owner
-        answers its clients. Otherwise (and if STORE leaves before our sync: outbox.py) the writes become waiters here."""
-        state, may_cover = self._state, group.tally.wanted == 2 and self._state.config.fsync != "always"
+        answers its clients. Otherwise the writes become waiters of the group here."""
+        state = self._state
         for batch, numbers in group.covered.items():
-            if may_cover and is_sent_to(state, group, batch.peer):
+            if group.tally.wanted == 2 and is_sent_to(state, group, batch.peer):
                 state.send(batch.peer, encode_covered(state.clock_reading(), batch.number, group.number, numbers))
             else:
                 group.waiters += [(None, batch, number) for number in numbers]

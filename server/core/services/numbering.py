@@ -131,9 +131,8 @@ class DatabaseNumbering:
         age_ms = state.time_ms - asked_ms(swap.id)
         if age_ms > self._kept_ms:
             raise CommandError(
-                f"ERR node {state.member.name}, which orders swaps, was asked for this one {age_ms} ms ago"
-                f" by its clock, and orders none after {self._kept_ms} ms: if that is no {age_ms} ms ago, "
-                "let NTP correct the clocks of the nodes"
+                f"ERR node {state.member.name}, which orders swaps, was asked for this one {age_ms} ms ago by its clock, "
+                "which is too late; if it was asked just now, the clocks of the nodes differ: let NTP correct them"
             )
 
     def _check_pace(self, present: NumberingEntry | None) -> None:

@@ -265,7 +265,7 @@ class Asker:
     """A procedure that notes the answer it gets."""
 
     resp3 = relayed = denies_blocking = False
-    origin = None
+    origin = kept_numbering = None
     read_quorum = write_quorum = space = 0
 
     def __init__(self) -> None:
