@@ -46,7 +46,7 @@ def test_under_always_the_timer_syncs_what_belongs_to_no_turn_if_the_core_waits_
     )
     engine: Any = SimpleNamespace(commit=lambda writes: None, sync=lambda: None)
     durability = Durability(
-        engine, make_node().services.latencies, "always", loop, pytest.fail, pytest.fail, pytest.fail,
+        engine, make_node().services.latencies, "always", loop, pytest.fail, pytest.fail,
         synced.append, lambda: is_wanted,
     )  # fmt: skip
     durability.keep({b"chunk": b"bytes"})
