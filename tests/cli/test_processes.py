@@ -126,9 +126,10 @@ def test_a_node_takes_memory_in_huge_pages_unless_it_is_tuned(
     if given is not None:
         monkeypatch.setenv("GLIBC_TUNABLES", given)
     process = processes.start("n1", tmp_path, argv(SLEEPER, tmp_path), detached=True)
-    environment = (
-        Path(f"/proc/{process.pid}/environ").read_bytes().replace(b"\0", b":")
-    )  # glibc ends each tunable by a 0
+    environment = b""
+    while not environment:  # empty until the kernel has laid out the new program
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+    environment = environment.replace(b"\0", b":")  # glibc ends each tunable by a 0
     process.signal(signal.SIGKILL)
     processes.wait_any([process.pidfd], None)
     assert process.has_ended()
