@@ -94,7 +94,8 @@ def test_copy_refuses_what_redis_refuses(words: str, error: str) -> None:
 
 
 def test_options_of_copy_may_be_repeated() -> None:
-    services = make_node().services
-    assert _copy_options(services, b"COPY k l db 3 REPLACE DB 0 replace".split(), 0) == (True, 0)
-    assert _copy_options(services, b"COPY k l DB 0".split(), 1) == (False, 0)
-    assert _copy_options(services, b"COPY k l".split(), 1) == (False, 1)
+    node = make_node()
+    services, sink = node.services, Client(node).session
+    assert _copy_options(services, sink, b"COPY k l db 3 REPLACE DB 0 replace".split(), 0) == (True, 0)
+    assert _copy_options(services, sink, b"COPY k l DB 0".split(), 1) == (False, 0)
+    assert _copy_options(services, sink, b"COPY k l".split(), 1) == (False, 1)
