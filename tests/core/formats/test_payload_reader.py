@@ -255,6 +255,16 @@ def test_no_more_is_made_than_the_caller_allows(name: str, bytes_max: int) -> No
     assert peak < 8 * bytes_max + 2 * len(payload)
 
 
+def test_the_deleted_entries_of_a_stream_are_charged() -> None:
+    """A node of nothing else has no item, and takes as long to read."""
+    node = listpack.pack([b"0", b"300", b"1", b"f", b"0", *[b"3", b"0", b"0", b"0", b"4"] * 300])
+    nodes = (b"\x10" + bytes(16) + payload_writer._length(len(node)) + node) * 63
+    payload = seal(bytes((15, 63)) + nodes + bytes(4), 10)
+    assert run_through(payload_reader.load(payload, 8 << 20)).items == []
+    with pytest.raises(TooLarge):
+        run_through(payload_reader.load(payload, 63 * len(node)))
+
+
 @st.composite
 def _damaged(draw: st.DrawFn) -> bytes:
     body = bytearray(draw(st.sampled_from(ALL))[:-10])
