@@ -67,8 +67,8 @@ class LiveLogs:
     def __init__(self, store: Path) -> None:
         self._store = store
         self._noted: Sizes = {}
-        self._present: Sizes = {}  # as the directory was listed last; its size is added to the newest one
-        self._newest = ""  # the path of that one
+        self._present: Sizes = {}  # when the directory was listed last; only the newest log has grown since
+        self._newest = ""  # the path of that log
         self._listed_ns = 0  # the directory's time of change then; 0: it may change unseen
         self._descriptor = os.open(store / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         directory = os.open(store, os.O_RDONLY)

@@ -55,3 +55,32 @@ def test_under_always_the_timer_syncs_what_belongs_to_no_turn_if_the_core_waits_
     for call, *arguments in calls:
         call(*arguments)
     assert synced == ([0] if is_wanted else [])
+
+
+def test_under_always_a_turn_is_told_of_its_sync_and_said_once_after_it() -> None:
+    """Also a turn that is committed while others are said."""
+    calls: list[Any] = []
+    told: list[Any] = []
+    loop: Any = SimpleNamespace(
+        call_later=lambda *_: None,
+        call_soon=lambda call, *given: calls.append((call, given)),
+        call_soon_threadsafe=lambda call, *given: calls.append((call, given)),
+    )
+    engine: Any = SimpleNamespace(commit=lambda writes: None, sync=lambda: told.append("sync"))
+    outboxes: list[Any] = [SimpleNamespace(writes={b"k": b"v"}, turn=turn) for turn in (1, 2)]
+
+    def deliver(outbox: Any) -> None:
+        told.append(outbox.turn)
+        if outbox.turn == 1:
+            durability.commit(outboxes[1])
+
+    latencies = make_node().services.latencies
+    durability = Durability(
+        engine, latencies, "always", loop, deliver, pytest.fail, holds=lambda is_syncing: told.append(is_syncing)
+    )
+    durability.commit(outboxes[0])
+    while calls:
+        call, given = calls.pop(0)
+        call(*given)
+        durability._sync_thread.submit(int).result()  # a sync that has begun has ended
+    assert told == [True, "sync", 1, False, True, "sync", 2, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,14 @@ from tests.core.commands.talking import CONFIG
 
 STEPS = (0, 1)
 RELAXED = replace(CONFIG, multi_slots="relaxed")
+
+
+def running(function: Callable[[Call], bytes]) -> Swapping:
+    """A cluster whose scripts all are this function."""
+    cluster = Swapping(config=RELAXED)
+    for node in cluster.nodes:
+        node.services.scripts.make_engine = lambda: Engine(function)
+    return cluster
 
 
 def keys_by_database(cluster: Swapping) -> list[list[str]]:
@@ -72,9 +81,7 @@ def test_a_script_finds_the_databases_that_it_selects_where_they_were(steps: int
             call(words.split(), False)
         return b"+done\r\n"
 
-    cluster = Swapping(config=RELAXED)
-    for node in cluster.nodes:
-        node.services.scripts.make_engine = lambda: Engine(function)
+    cluster = running(function)
     talker = cluster.client(2)
     if in_transaction:
         talker.ask("MULTI"), talker.ask("SET first v"), talker.ask("EVAL text 3 a b c")
@@ -91,9 +98,7 @@ def test_a_script_on_one_slot_finds_databases_by_the_numbering_of_its_call(steps
             call(words.split(), False)
         return b"+done\r\n"
 
-    cluster = Swapping(config=RELAXED)
-    for node in cluster.nodes:
-        node.services.scripts.make_engine = lambda: Engine(function)
+    cluster = running(function)
     assert begun_before(cluster, cluster.client(2), "EVAL text 2 {k}a {k}b", steps) == "done"
     assert keys_by_database(cluster) == [["{k}b"], ["{k}a"], []]
 
@@ -104,9 +109,7 @@ def test_what_follows_a_swap_of_its_own_goes_by_the_present_numbering() -> None:
             call(words.split(), False)
         return b"+done\r\n"
 
-    cluster = Swapping(config=RELAXED)
-    for node in cluster.nodes:
-        node.services.scripts.make_engine = lambda: Engine(function)
+    cluster = running(function)
     talker = cluster.client(2)
     assert talker.ask("EVAL text 3 a b c") == "done"
     assert keys_by_database(cluster) == [["b"], ["a", "c"], []]
