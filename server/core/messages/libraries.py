@@ -15,7 +15,7 @@ from protocol.frames import encode_message
 from server.core.messages import shapes
 from server.core.messages.asking import Question, read_done, write_done
 from server.core.messages.kinds import Kind
-from server.core.messages.reader import Malformed, Reader
+from server.core.messages.reader import Reader
 from server.core.scripts.engine import FLAGS, ScriptError
 from server.core.scripts.libraries import Libraries, entry_of
 from server.core.scripts.library import DESCRIPTION_BYTES_MAX, FUNCTIONS_MAX, NAME_BYTES_MAX, is_name, library_name
@@ -66,10 +66,7 @@ def _name_in(text: str) -> str:
 
 
 def _libraries(items: Reader) -> Libraries:
-    try:
-        return libraries_in(items.data(shapes.DOCUMENT_BYTES_MAX))
-    except ValueError as error:
-        raise Malformed(str(error)) from None
+    return shapes.document_in(items, shapes.DOCUMENT_BYTES_MAX, libraries_in)
 
 
 LIBRARIES: Final = Kind(b"LIBRARIES", _libraries)

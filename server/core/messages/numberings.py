@@ -48,10 +48,7 @@ def numberings_in(data: bytes) -> Numberings:
 
 
 def _numberings(items: Reader) -> Numberings:
-    try:
-        return numberings_in(items.data(_DOCUMENT_BYTES_MAX))
-    except ValueError as error:
-        raise Malformed(str(error)) from None
+    return shapes.document_in(items, _DOCUMENT_BYTES_MAX, numberings_in)
 
 
 NUMBERS: Final = Kind(b"NUMBERS", _numberings)

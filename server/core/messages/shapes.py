@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from protocol import json_documents
 from protocol.bounds import COUNT_MAX, COUNTER_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
+from server.core.messages.reader import Malformed, Reader
 
+D = TypeVar("D")
 Shape = Callable[[Any], str]
 NO_FIELDS: Mapping[str, Shape] = {}
 DOCUMENT_BYTES_MAX = 64 << 20
@@ -30,6 +32,14 @@ def parse(document: bytes, shape: Shape, what: str) -> Any:
     if fault:
         raise ValueError(f"{what}: {fault}")
     return value
+
+
+def document_in(items: Reader, bytes_max: int, decode: Callable[[bytes], D]) -> D:
+    """Reads a document of a message by `decode`, whose ValueError makes the message malformed."""
+    try:
+        return decode(items.data(bytes_max))
+    except ValueError as error:
+        raise Malformed(str(error)) from None
 
 
 def integer(most: int = COUNT_MAX, least: int = 0) -> Shape:

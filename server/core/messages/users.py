@@ -13,7 +13,7 @@ from typing import Final
 from protocol.frames import encode_message
 from server.core.messages import shapes
 from server.core.messages.kinds import Kind
-from server.core.messages.reader import Malformed, Reader
+from server.core.messages.reader import Reader
 from server.core.shared.document import DIGEST_DIGITS
 from server.core.users.document import Document, entry_of
 from server.core.users.rules import has_spaces
@@ -44,11 +44,7 @@ def document_in(data: bytes) -> Document:
 
 
 def _users(items: Reader) -> Document:
-    data = items.data(shapes.DOCUMENT_BYTES_MAX)
-    try:
-        return document_in(data)
-    except ValueError as error:
-        raise Malformed(str(error)) from None
+    return shapes.document_in(items, shapes.DOCUMENT_BYTES_MAX, document_in)
 
 
 USERS: Final = Kind(b"USERS", _users)
