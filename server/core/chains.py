@@ -133,6 +133,14 @@ class _LocalChain(KeyRead):
         except Exception as error:  # noqa: BLE001
             self._refuse(unexpected.contain(error, changes, "a chain", "unread", self))
 
+    def joined(self, record: bytes | None) -> bytes | None:
+        """As of any read, unless other commands have changes of this turn that see all of it: each command of the chain
+        joins what is stored here by then, so nothing is made of them for the chain itself."""
+        pending = self.services.state.records.pending.by_key.get(self.storage_key)
+        if pending is not None and pending.includes(record):
+            return record
+        return super().joined(record)
+
     def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """Runs all commands with the record that was read, or answers them with an error."""
         services = self.services

@@ -72,7 +72,7 @@ def test_what_is_read_is_written_as_redis_wrote_it(name: str) -> None:
         STRING: lambda: payload_writer.dump_string(string),
         LIST: lambda: run_through(payload_writer.dump_list(names)),
         SET: lambda: run_through(payload_writer.dump_set(names)),
-        HASH: lambda: run_through(payload_writer.dump_hash(items, {})),
+        HASH: lambda: run_through(payload_writer.dump_hash(items)),
         ZSET: lambda: run_through(
             payload_writer.dump_zset(sorted((struct.unpack(">d", score)[0], member) for member, score in items))
         ),
