@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from dynamo_cli.failures import Failure
 from dynamo_cli.moving.comparison import Comparison
+from dynamo_cli.moving.page_size import PAGE_KEYS
 from dynamo_cli.moving.progress_file import ProgressFile
 from dynamo_cli.moving.sender import Place, Sender, Write, write_of
-from dynamo_cli.moving.source import PAGE_KEYS, Changed, Dumped, Notifications, Source
+from dynamo_cli.moving.source import Changed, Dumped, Notifications, Source
 from dynamo_cli.output import as_shown, note
 from dynamo_cli.progress import Progress
 from dynamo_cli.stop_signals import StopSignals

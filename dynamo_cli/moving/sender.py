@@ -25,6 +25,8 @@ _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.05
 _PAUSE_S_MAX: Final = 2.0
 _REFUSALS_KEPT: Final = 1000
+_REQUEST_BYTES_MAX: Final = 64 << 20  # by default
+_COMMAND_BYTES: Final = 256  # of a command, beside key and value, at most
 
 
 class Write(NamedTuple):
@@ -68,6 +70,7 @@ class Sender:
         self._pending_bytes = 0
         self._flight: _Flight | None = None
         self._place: Place | None = None  # where the import is once what was sent is acknowledged
+        self._request_bytes_max = 0
         self.reached: Place | None = None  # the last place up to which all is acknowledged
         self.sent = 0  # keys that were written
         self.refused = 0
@@ -79,6 +82,7 @@ class Sender:
         if client is None:
             client = self._clients[database] = self._target.of_database(database).connect()
             client.call("PING")  # logs in, if the node wants that: a pipeline does not
+            self._request_bytes_max = self._request_bytes_max or _request_bytes_max(client)
         return client
 
     def close(self) -> None:
@@ -89,9 +93,16 @@ class Sender:
     def add(self, write: Write, place: Callable[[], Place] | None = None) -> None:
         """Adds a key to the batch, and sends that if it is full. `place` is asked then where the import is.
 
-        Raises NotReached and Refused."""
+        A key that no request can carry is refused here: a node would close the connection. Raises NotReached and Refused.
+        """
         if self._pending and write.database != self._pending[0].database:
             self.begin()
+        self.client(write.database)
+        if write.size_bytes + _COMMAND_BYTES > self._request_bytes_max:
+            self._refuse(
+                write, f"it takes {write.size_bytes} bytes, and request_bytes_max is {self._request_bytes_max}"
+            )
+            return
         self._pending.append(write)
         self._pending_bytes += write.size_bytes
         if len(self._pending) >= self._batch_keys or self._pending_bytes >= BATCH_BYTES:
@@ -156,10 +167,22 @@ class Sender:
             elif reply.code in ("NOAUTH", "NOPERM", "DISKFULL", "READONLY", "MISCONF"):
                 raise reply
             else:
-                self.refused += 1
-                if len(self.refusals) < _REFUSALS_KEPT:
-                    self.refusals.append(Refusal(write.database, write.key, reply.reply))
+                self._refuse(write, reply.reply)
         return again, error
+
+    def _refuse(self, write: Write, error: str) -> None:
+        self.refused += 1
+        if len(self.refusals) < _REFUSALS_KEPT:
+            self.refusals.append(Refusal(write.database, write.key, error))
+
+
+def _request_bytes_max(client: Client) -> int:
+    """How long a request may be, as the node says; as by default, if it does not."""
+    try:
+        reply = client.call("CONFIG", "GET", "request_bytes_max")
+    except Refused:
+        return _REQUEST_BYTES_MAX
+    return int(reply[1]) if isinstance(reply, list) and len(reply) == 2 else _REQUEST_BYTES_MAX
 
 
 def write_of(database: int, key: bytes, payload: bytes, text: bytes | None, expires_at_ms: int) -> Write:

@@ -15,16 +15,14 @@ from dynamo_cli.addresses import database_in_url, is_encrypted, parse_url
 from dynamo_cli.client import Client, Reply
 from dynamo_cli.failures import Failure, Refused
 from dynamo_cli.logins import USER_DEFAULT, Login
+from dynamo_cli.moving.page_size import PAGE_KEYS, PageSize
 from dynamo_cli.moving.rdb_values import EMPTY_STREAMS, STREAMS, Scanner, skip_stream
 from dynamo_cli.tls_client import Tls
 from protocol.databases import DATABASES
 
-PAGE_KEYS: Final = 1024
 _STRING: Final = b"string"
 _COLLECTIONS: Final = (b"list", b"set", b"zset", b"hash", b"stream")
 _READS: Final = {_STRING: b"GET"} | dict.fromkeys(_COLLECTIONS, b"DUMP")  # by type
-_DUMPED_KEYS: Final = 64  # at first
-_DUMPED_BYTES: Final = 8 << 20
 _EVENTS: Final = b"__keyevent@"
 _PATTERN: Final = "__keyevent@*__:*"
 Changed = dict[tuple[int, bytes], None]  # database and key, in the order of the changes
@@ -59,7 +57,7 @@ class Source:
         self._only = database_in_url(url) if path else None
         self._clients: dict[int, Client] = {}
         self._has_expiretime = True
-        self._dumped_keys = _DUMPED_KEYS
+        self._page_size = PageSize()
         self.run_id = self._fact("server", "run_id")
 
     def _connect(self) -> Client:
@@ -131,16 +129,10 @@ class Source:
 
     def dump(self, database: int, keys: Sequence[bytes]) -> Iterator[list[Dumped]]:
         """The keys as they are now: fewer at a time, the larger they are."""
-        start = 0
-        while start < len(keys):
-            dumped = self._dump(database, keys[start : start + self._dumped_keys])
+        for part in self._page_size.parts(keys):
+            dumped = self._dump(database, part)
             yield dumped
-            start += self._dumped_keys
-            size_bytes = sum([len(each.payload) + len(each.text or b"") for each in dumped])
-            if size_bytes > _DUMPED_BYTES:
-                self._dumped_keys = max(1, self._dumped_keys // 2)
-            elif size_bytes < _DUMPED_BYTES // 4:
-                self._dumped_keys = min(PAGE_KEYS, 2 * self._dumped_keys)
+            self._page_size.adapt(sum([len(each.payload) + len(each.text or b"") for each in dumped]))
 
     def _dump(self, database: int, keys: Sequence[bytes]) -> list[Dumped]:
         """The keys as they are now. Strings are read by GET: that spares both servers the work of compression."""

@@ -13,7 +13,7 @@ import redis
 from dynamo_cli.addresses import Address
 from dynamo_cli.client import Client
 from dynamo_cli.failures import NotReached, Refused
-from dynamo_cli.moving import sender, source
+from dynamo_cli.moving import page_size, sender
 from dynamo_cli.moving.comparison import Comparison, differing
 from dynamo_cli.moving.sender import BATCH_KEYS, Sender, write_of
 from dynamo_cli.moving.source import Source
@@ -258,7 +258,7 @@ def test_large_keys_are_fetched_few_at_a_time(ports: tuple[int, int], monkeypatc
     client.mset({f"large {number}": bytes([number]) * 100_000 for number in range(60)})
     client.mset({f"small {number}": "v" for number in range(3000)})
     client.config_set("rdbcompression", "no")
-    monkeypatch.setattr(source, "_DUMPED_BYTES", 1 << 20)
+    monkeypatch.setattr(page_size, "PAGE_BYTES", 1 << 20)
     large = [b"large %d" % number for number in range(60)]
     small = [b"small %d" % number for number in range(3000)]
     reading = Source(f"redis://127.0.0.1:{ports[0]}", 5.0)
@@ -266,7 +266,7 @@ def test_large_keys_are_fetched_few_at_a_time(ports: tuple[int, int], monkeypatc
     reading.close()
     assert [each.key for page in pages for each in page] == [*large, *large, *small]
     assert sum(len(each.text or b"") for each in pages[4]) <= 1 << 20
-    assert max(len(page) for page in pages) == source.PAGE_KEYS
+    assert max(len(page) for page in pages) == page_size.PAGE_KEYS
 
 
 def test_what_a_cluster_has_no_place_for_is_left_out_and_counted(tmp_path: Path, ports: tuple[int, int]) -> None:

@@ -280,11 +280,17 @@ def _stream(reader: _Reader) -> Slices[Value]:
     items: list[Pair] = []
 
     def add(entry: Pair) -> None:
+        if items and entry[0] < items[-1][0]:
+            raise ValueError("an entry of a stream is older than the one before")
         reader.charged(entry[1])
         items.append(entry)
 
+    before = b""
     for _ in range(reader.length()):
         first = yield from reader.block()
+        if first <= before:
+            raise ValueError("a node of a stream is not behind the one before")
+        before = first
         node = yield from reader.block()
         left = reader.bytes_left
         words = yield from listpack.unpack(node, left // _ITEM_BYTES, reader.pace)
