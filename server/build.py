@@ -35,9 +35,6 @@ HOT = (
         "permits", "shared_drafts", "slices", "spec", "steps", "strings", "transactions/kept_drafts",
         "transactions/queued_run", "transactions/snapshot", "transactions/unrelayed", "typed",
     )),
-    *(f"server/core/formats/{name}.py" for name in (
-        "listpack", "lzf", "numbers", "pausing", "payload_reader", "payload_writer", "payloads", "stream_nodes",
-    )),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness", "verdict")),
     *(f"server/core/messages/{name}.py" for name in (
         "announcements", "asking", "comparison", "exchange_questions", "kinds", "questions", "reader", "record_questions",
