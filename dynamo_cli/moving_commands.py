@@ -13,6 +13,7 @@ from dynamo_cli.output import as_json, as_shown, counted, note, write_json, writ
 from dynamo_cli.progress import progress
 from dynamo_cli.target import target_of
 
+_LIMITS = ("record_bytes_max", "value_bytes_max", "request_bytes_max")
 _Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="An RDB file, or redis://HOST:PORT.", show_default=False)
 ]
@@ -56,11 +57,14 @@ def import_(
     notifications, which the command turns on meanwhile. To change over: stop the writers, wait until nothing is behind, end
     the command with Ctrl-C. FLUSHALL and FLUSHDB at the server are not followed.
 
+    A key that is larger than the cluster takes (record_bytes_max, 32 MiB by default) is refused and told, and the import
+    goes on with the others.
+
     At the end all keys of a server are compared with the cluster's: type, expiry, and every item. The exit status is 1 if
     some differ, or were refused.
 
     With --json: {"keys", "expired", "refused", "left_out", "refusals"}, of a server without "expired" and with "followed"
-    and "different", which is null with --no-verify. left_out has counts by type; refusals are the first ones.
+    and "different", which is null with --no-verify. left_out has counts by type; refusals are the first 1,000.
     """
     target = target_of(context)
     with progress("import", "MiB" if _is_file(source) else "keys", as_document) as shown:
@@ -84,6 +88,10 @@ def _is_file(source: str) -> bool:
 def _show_import(result: dict[str, Any], as_document: bool) -> None:
     for refusal in result["refusals"]:
         note(f"refused in database {refusal.database}: {as_shown(refusal.key)}: {refusal.error}")
+    if any(each in refusal.error for refusal in result["refusals"] for each in _LIMITS):
+        note(
+            "a key is one record: raise the limit on all nodes (dyn config set, man dyn.toml), and run the import again"
+        )
     for what, count in result["left_out"].items():
         note(_of_streams(what, count) or f"left out: {count} of {what}")
     found = result["refusals"]

@@ -177,23 +177,28 @@ def dump_zset(ranked: Sequence[tuple[float, bytes]]) -> Slices[bytes]:
 
 def dump_list(elements: Sequence[bytes]) -> Slices[bytes]:
     """Returns the payload of a list, in nodes as if its elements had been pushed one by one to its end."""
-    nodes: list[list[bytes]] = []
-    room = -1
+    nodes: list[bytes] = []
+    body, count, room = bytearray(), 0, -1
     writer = _Writer(payloads.TYPE_LIST_QUICKLIST_2)
     for element in elements:
         if writer.pace.is_full(2):
             yield
         if len(element) + _LIST_NODE_OVERHEAD_BYTES > room:
-            nodes.append([])
-            room = _LIST_NODE_BYTES_MAX - _LISTPACK_EMPTY_BYTES
-        nodes[-1].append(element)
-        room -= listpack.packed_bytes(element)
+            if count:
+                nodes.append(listpack.sealed(body, count))
+            body, count, room = bytearray(), 0, _LIST_NODE_BYTES_MAX - _LISTPACK_EMPTY_BYTES
+        before = len(body)
+        listpack.append(body, element)
+        count += 1
+        room -= len(body) - before
+    if count:
+        nodes.append(listpack.sealed(body, count))
     writer.length(len(nodes))
     for node in nodes:
-        if writer.pace.is_full(2 * len(node)):
+        if writer.pace.is_full(2):
             yield
         writer.length(_PACKED_NODE)
-        writer.string(listpack.pack(node))
+        writer.string(node)
     return writer.sealed()
 
 
