@@ -15,8 +15,8 @@ them (shared/numberings.py says how). So no swap that was answered OK is undone,
 show another one then. A question that was long on its way, because a link was held up, orders nothing: nobody waits for it.
 
 Away. A node that starts holds its clients' commands until it has heard from another member (base/cluster_time.py), and the
-document is the first thing that a member sends. The document counts at once, also if the disk has no room for it; it is
-stored as soon as there is some.
+document is the first thing that a member sends, also to a node that has no layout yet. The document counts at once, also if
+the disk has no room for it; it is stored as soon as there is some.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class DatabaseNumbering:
         if self._state.layout is not None:
             document = document.only(self._cluster)
         following = self.sharing.merged_with(document, needs_room=False)
-        if following is not None:
-            self.sharing.adopt(following)
+        if following is not None and (kept := following.bounded()) != self.sharing.document:
+            self.sharing.adopt(kept)
             self._bring_into_force()
 
     def answer_numbered(self, document: Numberings) -> Numberings:

@@ -17,6 +17,9 @@ and `floor` is the highest version among them. Of two entries the settled part o
 only if the other side of a partition has ordered `OPEN_MAX` others since. Who orders swaps sees to it that the id of a
 settled swap is kept as long as it may be asked for (services/numbering.py).
 
+A node without a layout keeps the entries of `CLUSTERS_MAX` clusters, those of the latest swaps. When it becomes a member,
+it has that of its cluster before it serves clients, and forgets the others.
+
 Rejected: the later numbering counts, as with users (document.py). A node that was held up for some seconds then undid what
 others had been told OK. A majority that orders swaps would prevent this, too, but a minority could not swap any more.
 """
@@ -34,6 +37,8 @@ from server.core.shared.document import SharedDocument
 OPEN_MAX: Final = 128  # latest swaps of an entry, which may come before or after those of another document
 SETTLED_MAX: Final = 128  # ids of the latest swaps before these
 SWAPS_MAX: Final = OPEN_MAX + SETTLED_MAX  # latest swaps whose ids an entry knows
+CLUSTERS_MAX: Final = 16  # of which a node knows entries that is no member yet
+CLUSTER_BYTES_MAX: Final = 256  # of the id of a cluster
 SWAP_ID_DIGITS: Final = 24  # hexadecimal ones: half of them are when it was asked for, in ms since 1970
 _TIME_DIGITS: Final = SWAP_ID_DIGITS // 2
 
@@ -151,6 +156,13 @@ class Numberings(SharedDocument[NumberingEntry]):
         """The document with the entry of one cluster."""
         name = cluster.encode()
         return Numberings({name: self.entries[name]}) if name in self.entries else Numberings()
+
+    def bounded(self) -> Numberings:
+        """The document with the entries of `CLUSTERS_MAX` clusters at most, those of the latest swaps."""
+        if len(self.entries) <= CLUSTERS_MAX:
+            return self
+        latest = sorted(self.entries, key=lambda name: (self.entries[name].counter, name))[-CLUSTERS_MAX:]
+        return Numberings({name: self.entries[name] for name in latest})
 
 
 def swap_id(time_ms: int, chance: random.Random) -> str:

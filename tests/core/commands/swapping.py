@@ -49,6 +49,12 @@ class Swapping:
         return Node(member(number), b"actor%d-%d" % (run, number), number + 10 * run, self.config, self.stores[place],
                     chance, WALL_MS + self.now_ms)  # fmt: skip
 
+    def add(self) -> int:
+        """Adds a node that is no member: its place."""
+        self.stores.append(Store())
+        self.nodes.append(self.make_node(len(self.nodes)))
+        return len(self.nodes) - 1
+
     # --- links
 
     def connect(self, one: int, other: int) -> None:
@@ -96,7 +102,7 @@ class Swapping:
                 data if isinstance(data, bytes) else b"".join(data)
             )
         for peer in dict.fromkeys([*outbox.messages, *outbox.large]):
-            there = next(number for number in range(NODES) if member(number + 1).id == peer)
+            there = next(number for number in range(len(self.nodes)) if member(number + 1).id == peer)
             reader = FrameReader(1 << 24)
             reader.feed(outbox.messages.get(peer, b""))
             reader.feed(b"".join([seal([each]) for each in outbox.large.get(peer, [])]))

@@ -253,6 +253,7 @@ def damaged_numberings() -> Iterator[bytes]:
     for each in wrong:
         yield json.dumps({**NUMBERINGS, "numberings": {"c": each}}).encode()
     yield json.dumps({**NUMBERINGS, "numberings": {str(number): row for number in range(17)}}).encode()
+    yield json.dumps({**NUMBERINGS, "numberings": {"c" * 257: row}}).encode()
 
 
 def damaged_layouts() -> list[bytes]:
