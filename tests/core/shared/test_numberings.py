@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 from protocol.databases import DATABASES
 from server.core.messages.numberings import numberings_in
@@ -158,3 +159,24 @@ def test_documents_are_read_as_they_were_written() -> None:
         nodes.live(40)
         document = merged(Numberings({b"c": nodes.gather()}), Numberings())
         assert numberings_in(document.encode()) == document
+
+
+def test_a_document_of_damaged_bytes_is_refused_or_merges_like_any_other() -> None:
+    """Whatever a node takes, it can send to others."""
+    chance, read = random.Random(7), 0
+    nodes = Nodes(0)
+    nodes.live(60)
+    held = Numberings({b"c": nodes.gather()})
+    whole = held.encode()
+    for _ in range(600):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 3)):
+            damaged[chance.randrange(len(damaged))] = chance.choice(b'0123456789abcdef",[]{}n:\xff')
+        with suppress(ValueError):
+            document = numberings_in(bytes(damaged))
+            both = merged(held, document)
+            assert both == merged(document, held) == merged(both, document)
+            assert numberings_in(document.encode()) == document and numberings_in(both.encode()) == both
+            read += 1
+            held = both if chance.random() < 0.2 else held
+    assert 50 < read < 550
