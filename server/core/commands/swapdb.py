@@ -2,8 +2,7 @@
 
 Theory. The node of the client has the swap ordered by one node, takes over the document that results, and asks all other
 members to do so (services/numbering.py). It answers OK once each member that is not known to be down has adopted the swap.
-If the swap is lost to another one that was ordered at the same time elsewhere, it is ordered again. All this ends after
-`request_timeout_ms`, with an error that says what is known.
+What has not answered is asked again, until `request_timeout_ms` have passed; then an error says what is known.
 
 The swap has an id, so it may be asked for again, and of another node, without being done twice. A node that has not
 answered may have ordered it. So if another one refuses afterwards, that does not mean that nothing was swapped.

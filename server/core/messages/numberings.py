@@ -19,11 +19,18 @@ from server.core.messages.asking import Items, Question, read_flags, write_flags
 from server.core.messages.kinds import Kind
 from server.core.messages.reader import Malformed, Reader
 from server.core.shared.document import DIGEST_DIGITS
-from server.core.shared.numberings import SWAP_ID_DIGITS, SWAPS_MAX, Numberings, entry_of
+from server.core.shared.numberings import (
+    CLUSTER_BYTES_MAX,
+    CLUSTERS_MAX,
+    OPEN_MAX,
+    SETTLED_MAX,
+    SWAP_ID_DIGITS,
+    Numberings,
+    entry_of,
+)
 
 _SWAP_ID: Final = re.compile(f"[0-9a-f]{{{SWAP_ID_DIGITS}}}")
-_CLUSTERS_MAX: Final = 16  # a node that is no member yet may hear of several
-_DOCUMENT_BYTES_MAX: Final = 64 << 10
+_DOCUMENT_BYTES_MAX: Final = 1 << 20
 _REFUSAL_BYTES_MAX: Final = 16 << 10
 
 
@@ -34,7 +41,9 @@ def _swap_id(value: object) -> str:
 
 
 _SPACES = shapes.listed(shapes.integer(DATABASES - 1), DATABASES, DATABASES)
-_ENTRY = shapes.row(shapes.version, shapes.node_id, _SPACES, shapes.listed(_swap_id, SWAPS_MAX))
+_NUMBER = shapes.integer(DATABASES - 1)
+_ORDERED = shapes.row(shapes.version, shapes.node_id, _swap_id, _NUMBER, _NUMBER)
+_ENTRY = shapes.row(shapes.version, _SPACES, shapes.listed(_swap_id, SETTLED_MAX), shapes.listed(_ORDERED, OPEN_MAX, 1))
 _SHAPE = shapes.fields({"floor": shapes.version, "numberings": shapes.mapped(shapes.text, _ENTRY)})
 
 
@@ -42,8 +51,8 @@ def numberings_in(data: bytes) -> Numberings:
     """Decodes a document of numberings. Raises ValueError for any other document."""
     fields = shapes.parse(data, _SHAPE, "numberings")
     entries = {cluster.encode(): entry_of(row) for cluster, row in fields["numberings"].items()}
-    if len(entries) > _CLUSTERS_MAX or any(len(set(entry.spaces)) < DATABASES for entry in entries.values()):
-        raise ValueError("numberings: too many clusters, or two databases in one space")
+    if len(entries) > CLUSTERS_MAX or any(len(cluster) > CLUSTER_BYTES_MAX for cluster in entries):
+        raise ValueError("numberings: too many clusters, or an id of one that is too long")
     return Numberings(entries)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import Any
 
 import pytest
 
 from protocol.peer_versions import CAPABILITIES, SPACES
 from server.core.base.room import FOR_NOTHING
-from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, swap_id
-from tests.core.commands.swapping import NODES, Swapping, Talker, swapped
+from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings
+from tests.core.commands.swapping import NODES, Swapping, Talker, entry, swapped
 
 EARLIER = tuple([word for word in CAPABILITIES if word != SPACES])
 
@@ -93,6 +92,26 @@ def test_a_question_that_was_long_on_its_way_swaps_nothing(monkeypatch: pytest.M
     assert cluster.spaces() == [before] * NODES, "what was answered OK is kept"
 
 
+@pytest.mark.parametrize("held_ms", [3500, 3800, 3900, 4000, 4200])
+def test_a_question_that_was_held_up_undoes_nothing_that_was_answered(
+    held_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node of the least id orders it late, and has not heard of what others have ordered meanwhile."""
+    cluster = Swapping()
+    talkers = [cluster.client(place) for place in range(NODES)]
+    held, began_ms, done = Held(cluster, monkeypatch), cluster.now_ms, []
+    assert talkers[1].ask("SWAPDB 0 1").startswith("TIMEOUT ")
+    while cluster.now_ms - began_ms < held_ms:
+        cluster.step()
+        if cluster.now_ms - began_ms >= 3900 and not done:
+            done = [talkers[2].ask("SWAPDB 2 3"), talkers[1].ask("SWAPDB 4 5")]
+            assert done == ["OK", "OK"], "n1 is down"
+    held.release()
+    cluster.run(3000)
+    answered = [(2, 3), (4, 5)] if done else []
+    assert cluster.spaces() == [swapped((0, 1), *answered)] * NODES, "n2 has ordered the first one before it gave up"
+
+
 def test_a_swap_in_time_is_ordered_though_clocks_differ_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Swapping()
     talker = cluster.client(1)
@@ -148,13 +167,14 @@ def _begin(talker: Talker, held: Held, is_ordered: bool) -> None:
 
 def test_swaps_that_a_wrong_clock_dates_to_the_far_future_stop_no_others() -> None:
     cluster = Swapping()
-    node, chance = cluster.nodes[1], random.Random(1)
-    far = tuple([swap_id(node.state.time_ms + 1_000_000_000, chance) for _ in range(SWAPS_MAX)])
-    entry = NumberingEntry(node.state.clock.next(), node.state.id, swapped((0, 1)), far)
-    node.services.numbering.merge(Numberings({b"c": entry}))
+    node, far = cluster.nodes[1], NumberingEntry()
+    for _ in range(SWAPS_MAX):
+        (swap,) = entry(node.state.clock.next(), (0, 1), asked_ms=node.state.time_ms + 1_000_000_000).swaps
+        far = far.with_swap(swap)
+    node.services.numbering.merge(Numberings({b"c": far}))
     cluster.run(2000)
     assert cluster.client(0).ask("SWAPDB 2 3") == "OK"
-    assert cluster.spaces() == [swapped((0, 1), (2, 3))] * NODES
+    assert cluster.spaces() == [swapped((2, 3))] * NODES
 
 
 # --- what operators see
