@@ -16,9 +16,11 @@ from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server.build import COMPILED, NATIVE, compiled_sources, fingerprint, is_current
+from server.build import COMPILED, NATIVE, RARE, compiled_sources, fingerprint, is_current
 
 TEMPORARY = "build/mypyc"
+# The files of C of the modules that are worth less of gcc's time.
+RARE_FILES = {f"{TEMPORARY}/__native_{source.removesuffix('.py').replace('/', '___')}.c" for source in RARE}
 
 
 class CompileSideBySide(build_ext):
@@ -35,8 +37,13 @@ class CompileSideBySide(build_ext):
             )
             arguments = compiler._get_cc_args(options, debug, extra_preargs)
             names = sorted(names, key=lambda name: -os.path.getsize(build[name][0]))  # no core is idle at the end
+
+            def compile_one(name):
+                level = ["-O1"] if build[name][0] in RARE_FILES else []
+                compiler._compile(name, *build[name], arguments, [*after, *level], options)
+
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(lambda name: compiler._compile(name, *build[name], arguments, after, options), names))
+                list(pool.map(compile_one, names))
             return names
 
         compiler.compile = compile_all
