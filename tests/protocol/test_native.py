@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import gc
 import os
 import random
@@ -203,6 +204,12 @@ def test_nothing_leaks(index: int) -> None:
     for _ in range(LEAKING_CALLS):
         call()
     assert resident_bytes() - before < LEAK_BYTES_MAX
+
+
+def test_only_initializers_of_compiled_modules_are_run() -> None:
+    for other in (None, _socket.CAPI):
+        with pytest.raises(TypeError, match="not an initializer of a compiled module"):
+            native_module().initialize_module(other)
 
 
 FUZZ = """
