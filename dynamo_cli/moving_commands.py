@@ -57,11 +57,8 @@ def import_(
     notifications, which the command turns on meanwhile. To change over: stop the writers, wait until nothing is behind, end
     the command with Ctrl-C. FLUSHALL and FLUSHDB at the server are not followed.
 
-    A key that is larger than the cluster takes (record_bytes_max, 32 MiB by default) is refused and told, and the import
-    goes on with the others.
-
     At the end all keys of a server are compared with the cluster's: type, expiry, and every item. The exit status is 1 if
-    some differ, or were refused.
+    some differ, or were refused: those larger than record_bytes_max (32 MiB by default) are, and the others imported.
 
     With --json: {"keys", "expired", "refused", "left_out", "refusals"}, of a server without "expired" and with "followed"
     and "different", which is null with --no-verify. left_out has counts by type; refusals are the first 1,000.
