@@ -18,7 +18,7 @@ from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.newcomers import Newcomer, is_too_old, of_earlier_version
 from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
-from server.core.commands.quorum_command import check_capabilities, check_members, parse_numbers
+from server.core.commands.quorum_command import check_capabilities, check_fewer, check_members, parse_numbers
 from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
@@ -269,6 +269,7 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
         following = yield from _following(services, layout, changes)
         yield from _check_versions(services, layout, following)
         yield from check_members(services, layout, changes)
+        check_fewer(services, layout, following, changes)
         yield from services.membership.prepare(following)
         if _to_commit(services, layout_of(services), epoch) != changes:
             raise CommandError("STALEPLAN what is staged has changed meanwhile: look at `dyn cluster plan` again")

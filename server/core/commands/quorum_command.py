@@ -47,6 +47,24 @@ def check_capabilities(services: Services, layout: Layout, kinds: Sequence[str])
         )
 
 
+def check_fewer(services: Services, layout: Layout, following: Layout, changes: Sequence[Change]) -> None:
+    """Raises CommandError if nodes leave until fewer than N are left, and some member has not said that it knows that.
+
+    A member of an earlier version would read and write by the smaller R and W at once, and its reads would miss writes. One
+    that is removed, or replaced because it is gone, need not know it."""
+    if not following.changes_n:
+        return
+    state = services.state
+    gone = [change.node for change in changes if change.kind == REMOVE or change.gone]
+    able = state.capable[REPLICA_COUNTS]
+    old = [each.name for each in by_name(layout) if each.id not in (state.id, *gone) and each.id not in able]
+    if old:
+        raise CommandError(
+            f"ERR {', '.join(old)}: not reached yet, or of a version that does not know how reads find all writes while "
+            f"fewer than N={layout.n} nodes are left: start or upgrade all nodes first, or let fewer nodes leave"
+        )
+
+
 def check_members(services: Services, layout: Layout, changes: Sequence[Change]) -> Generator[Step, Answers, None]:
     """Raises CommandError unless every member that has to uses the present layout, and no older one.
 

@@ -64,3 +64,30 @@ def test_a_node_that_does_not_know_changes_of_n_does_not_join_where_one_may_be_s
     assert ask(node, f"JOIN {new}")["changes"] == 1
     assert ask(node, "QUORUM N 4 R 3 W 3")["changes"] == 4
     assert "runs a version that does not read" in error(node, f"JOIN {old.replace('n4', 'n5')}")
+
+
+def test_nodes_leave_until_fewer_than_n_are_left_only_if_every_node_knows_what_holds_meanwhile() -> None:
+    """n3 runs an earlier version, which would read by the smaller R at once, and miss writes."""
+    node = make_node(3)
+    know(node, 2)
+    know(node, 3, words=(b"quorums",))
+    assert ask(node, "LEAVE n2")["changes"] == 1
+    assert error(node, "COMMIT 8").startswith(
+        "ERR n3: not reached yet, or of a version that does not know how reads find all writes while fewer than N=3 nodes "
+        "are left: start or upgrade all nodes first, or let fewer nodes leave"
+    )
+    assert node.state.layout is not None and node.state.layout.epoch == 7
+    know(node, 3)
+    assert ask(node, "COMMIT 8")["epoch"] == 8
+    assert node.state.layout.changes_n
+
+
+def test_a_node_of_an_earlier_version_may_be_removed_and_may_leave_where_n_are_left() -> None:
+    node = make_node(3)
+    know(node, 2)
+    assert ask(node, "REMOVE n3")["changes"] == 1, "it is gone, and others have its data"
+    assert ask(node, "COMMIT 8")["epoch"] == 8
+    larger = make_node(4)
+    know(larger, 2, 3)
+    assert ask(larger, "LEAVE n4")["changes"] == 1
+    assert ask(larger, "COMMIT 8")["epoch"] == 8
