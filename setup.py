@@ -8,6 +8,7 @@ environment, as in ops/Dockerfile, it is an error instead.
 
 import os
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server.build import COMPILED, NATIVE, RARE, compiled_sources, fingerprint, is_current
+from server.build import COMPILED, NATIVE, RARE, ROOT, compiled_sources, fingerprint, is_current
 
 TEMPORARY = "build/mypyc"
 # The files of C of the modules that are worth less of gcc's time.
@@ -48,6 +49,20 @@ class CompileSideBySide(build_ext):
 
         compiler.compile = compile_all
         super().build_extension(extension)
+
+
+def try_modules(place):
+    """Imports a compiled module in a process of its own: if mypyc made its library otherwise, nodes would not start."""
+    trial = (
+        "import sys; from pathlib import Path; from server.build import CompiledModules; place = sys.argv[1]; "
+        "sys.path.append(place); sys.meta_path.insert(0, CompiledModules(Path(place))); "
+        "from server.core.records import versions; assert versions.__file__.startswith(place), versions.__file__"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", trial, str(place)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"the compiled modules cannot be imported: {done.stderr}")
 
 
 class CompileBeside(build_ext):
@@ -82,6 +97,7 @@ class CompileBeside(build_ext):
             compilation.build_lib, compilation.build_temp = str(place), TEMPORARY
             compilation.ensure_finalized()
             compilation.run()
+            try_modules(place.resolve())
         except (Exception, SystemExit) as error:
             if os.environ.get("DYN_BUILD") == "compiled":
                 raise

@@ -160,7 +160,9 @@ class _LocalChain(KeyRead):
         quorum_records, pending = self.services.reads.quorum_records, state.records.pending
         if state.unexpected.planted:
             state.unexpected.pass_by("chain")
-        fitting = max(1, COPIED_BYTES_MAX // max(1, len(record or b"")))
+        waiting = pending.by_key.get(storage_key)  # its record may be longer than the one that was read: see `joined`
+        stored = None if waiting is None else waiting.old
+        fitting = max(1, COPIED_BYTES_MAX // max(1, len(record or b""), len(stored or b"")))
         copies = 0
         quorum_records[storage_key] = record
         try:

@@ -14,7 +14,6 @@ from dynamo_cli.moving import redis_import
 from tests.cli.scripted import Close, Reply, ScriptedNode
 
 Dyn = Callable[..., Result]
-_PAYLOAD = b"\x00\x01v" + b"\x0a\x00" + bytes(8)  # DUMP of the string "v"
 _FOLLOWING: dict[str, Reply] = {
     "CONFIG GET": [b"notify-keyspace-events", b"Kg"],
     "CONFIG SET": "OK",
@@ -58,7 +57,7 @@ def source(scripted: Callable[..., ScriptedNode], target: ScriptedNode) -> Scrip
         "SCAN": [b"0", [b"k"]],
         "PEXPIRETIME": -1,
         "TYPE": "string",
-        "DUMP": _PAYLOAD,
+        "GET": b"v",
         **_FOLLOWING,
     }
 
@@ -91,7 +90,7 @@ def test_a_key_that_scan_answers_again_is_copied_and_counted_once(
 ) -> None:
     """A Redis whose table of keys grows or shrinks meanwhile does that, within a page and in a later one."""
     pages: dict[bytes, Reply] = {b"0": [b"7", [b"k", b"k"]], b"7": [b"9", []], b"9": [b"0", [b"j", b"k"]]}
-    source.script |= {"PEXPIRETIME": -1, "TYPE": "string", "DUMP": _PAYLOAD, "SCAN": lambda words: pages[words[1]]}
+    source.script |= {"PEXPIRETIME": -1, "TYPE": "string", "GET": b"v", "SCAN": lambda words: pages[words[1]]}
     done = dyn(target, *_words(source, tmp_path))
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["keys"] == 2

@@ -193,9 +193,10 @@ def test_a_move_whose_nodes_die_keeps_its_element(world: World, which: str, cras
         assert world.ask(home, "LRANGE", destination, 0, -1).reply[:1] == [b"x"]
 
 
-@pytest.mark.parametrize("how", ["hang up", "TIMEOUT", "nothing"])
+@pytest.mark.parametrize("how", ["hang up", "TIMEOUT", "too late", "nothing"])
 def test_a_wait_ends_while_a_long_reply_is_made(world: World, how: str) -> None:
-    """The reply of 9,000 members is made in several turns: they are put back if their client hangs up meanwhile."""
+    """The reply of 9,000 members is made in several turns: they are put back if their client hangs up meanwhile, or if the
+    home is so late that their coordinator may put them back by itself."""
     home, key = world.hosts[0], world.key_of(world.hosts[1])
     client = world.client(home)
     number, waiting = client.send([b"CLIENT", b"ID"], encode(("BZMPOP", "0", "1", key, "MIN", "COUNT", MEMBERS)))
@@ -207,9 +208,15 @@ def test_a_wait_ends_while_a_long_reply_is_made(world: World, how: str) -> None:
         client.hang_up()
     elif how == "TIMEOUT":
         assert world.ask(home, "CLIENT", "UNBLOCK", number.reply).reply == 1
+    elif how == "too late":
+        home.freeze()
+        world.run(home.running.state.config.request_timeout_ms + 500)
+        home.thaw()
     assert world.run_until(SETTLE_MS, lambda: not unsettled(world) and not home.running.state.procedures)
     count = world.ask(world.hosts[2], "ZCARD", key).reply
     if how == "hang up":
         assert (waiting.answered, count) == (False, MEMBERS)
+    elif how == "too late":
+        assert count == MEMBERS and waiting.error.startswith("TIMEOUT the reply was not made in time")
     else:
         assert count == 0 and waiting.reply == [key, [[b"m%d" % each, b"%d" % each] for each in range(MEMBERS)]]

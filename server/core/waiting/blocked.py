@@ -26,17 +26,15 @@ from protocol.slots import key_slot
 from server.core.base.routing import Route
 from server.core.base.sinks import Session, Sink
 from server.core.base.state import State
-from server.core.formats.pausing import Slices
 from server.core.messages.queues import encode_forget
 from server.core.requests.relays import Relays
 from server.core.waiting.calls import BlockingCall
 from server.core.waiting.deliveries import Deliveries
-from server.core.work.procedures import Procedure, Steps
+from server.core.waiting.long_replies import LongReply
 from server.core.work.timers import Timers
 
 RETRY_MS: Final = 250
 SUSPENDED_MS: Final = 1000  # a tick that is later than this: the node was suspended
-PAUSE_MS: Final = 1  # between the slices of a reply
 READING_MS: Final = 100  # to read what has come meanwhile
 REVIEWED_PER_TURN: Final = 256  # clients whose rows are looked at in one turn after a change of routes
 TRY: Final = b"DYN.TRY"  # key, home, number, FIRST or AGAIN, operation …
@@ -158,28 +156,20 @@ class Blocked:
                 self._try_later(client, key)
             self._next(client)
             return
-        told = client.wanted.reply(key, popped[1:])
-        if isinstance(told, bytes):
-            self._popped(client, node, popped[0], told)
+        reply_made = client.wanted.reply(key, popped[1:])
+        if isinstance(reply_made, bytes):
+            self.popped(client, node, popped[0], reply_made)
         else:
             client.trying = key  # no attempt begins meanwhile
-            Procedure(self._state, "reply of a pop", self._encode(client, node, popped[0], told), client, 0).start()
+            LongReply(self, client, node, popped[0]).begin(reply_made, self._state, self._timers)
 
-    def _encode(self, client: BlockedClient, node: str, delivery: bytes, told: Slices[bytes]) -> Steps:
-        """Makes a reply in slices, and answers the client."""
-        while True:
-            try:
-                next(told)
-            except StopIteration as stop:
-                client.trying = None
-                self._popped(client, node, delivery, stop.value)
-                return None
-            yield self._timers.pause_for_turn(self._state.now_ms + PAUSE_MS)
-
-    def _popped(self, client: BlockedClient, node: str, delivery: bytes, reply: bytes) -> None:
-        """An attempt has brought something: `delivery` is its number, or nothing if it was no removal."""
+    def popped(self, client: BlockedClient, node: str, delivery: bytes, reply: bytes) -> None:
+        """The reply of what an attempt has popped is made. `delivery` is its number at its coordinator `node`, or nothing
+        if it was no removal. If `reply` is an error, what was popped is put back."""
+        client.trying = None
         if delivery:
-            self._deliveries.deliver(node, int(delivery), None if client.is_over else client.session)
+            gone = client.is_over or reply[:1] == b"-"
+            self._deliveries.deliver(node, int(delivery), None if gone else client.session)
         if not client.is_over:
             client.rows = {each: at for each, at in client.rows.items() if at != node}  # it has removed them
             self._at.get(node, {}).pop(client.number, None)

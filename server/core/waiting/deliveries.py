@@ -8,7 +8,7 @@ node of the client.
 
     who is lost                what happens                                                   who puts it back
     the client                 its home answers SETTLED (returned)                            the coordinator
-    the home, or its answer    no SETTLED comes until `OPEN_MS_MAX`, or the link breaks       the coordinator
+    the home, or its answer    no SETTLED comes until `Delivery.due_ms`, or the link breaks   the coordinator
     the coordinator            the other owners got ESCROW, together with the removal, and    one of them; a second one
                                no CLEARED: the coordinator is down, or another process        changes nothing (by the id)
     all of them                the coordinator finds the delivery on its disk                 the coordinator
@@ -21,7 +21,7 @@ and deleted when it is cleared. After a restart a coordinator waits for `RECOVER
 (SETTLED) which elements they have put back meanwhile.
 
 An element may be delivered twice: it is put back although the reply has arrived. That happens only if a node has died, was
-suspended, or was cut off.
+suspended, or was cut off, or if the syncs under `always` take about a second each.
 
 A move (BLMOVE) needs none of this: its element is in the destination before it leaves the source.
 """
@@ -58,7 +58,7 @@ RECOVER_MS: Final = 3000
 _ROWS: Final = META + b"delivery"  # prefix of the stored deliveries, each under its number
 _PAGE: Final = 1000
 _CHECKSUM_BYTES: Final = 8
-_GRACE_MS: Final = 1000
+_GRACE_MS: Final = 5000  # for the reply: its slices, its sync, two ticks, and the sync of SETTLED
 _pack_size = struct.Struct(">I").pack
 KNOWN_MAX: Final = 4096  # ids of elements that were put back here
 _OTHER_TYPE: Final = b"-WRONGTYPE"  # somebody has set the key to something else, and so overwritten the whole list
