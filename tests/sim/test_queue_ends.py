@@ -13,6 +13,7 @@ from tests.sim.world import World, encode
 
 SETTLE_MS = 8000
 ROUNDS = 25
+LOST_REPLIES = {"too late": "TIMEOUT the reply was not made in time", "a fault": "ERR internal error"}
 MEMBERS = 9000  # more than two slices of a reply
 
 
@@ -193,10 +194,10 @@ def test_a_move_whose_nodes_die_keeps_its_element(world: World, which: str, cras
         assert world.ask(home, "LRANGE", destination, 0, -1).reply[:1] == [b"x"]
 
 
-@pytest.mark.parametrize("how", ["hang up", "TIMEOUT", "too late", "nothing"])
+@pytest.mark.parametrize("how", ["hang up", "TIMEOUT", "too late", "a fault", "nothing"])
 def test_a_wait_ends_while_a_long_reply_is_made(world: World, how: str) -> None:
     """The reply of 9,000 members is made in several turns: they are put back if their client hangs up meanwhile, or if the
-    home is so late that their coordinator may put them back by itself."""
+    home is so late that their coordinator may put them back by itself, or if a fault ends it."""
     home, key = world.hosts[0], world.key_of(world.hosts[1])
     client = world.client(home)
     number, waiting = client.send([b"CLIENT", b"ID"], encode(("BZMPOP", "0", "1", key, "MIN", "COUNT", MEMBERS)))
@@ -208,6 +209,8 @@ def test_a_wait_ends_while_a_long_reply_is_made(world: World, how: str) -> None:
         client.hang_up()
     elif how == "TIMEOUT":
         assert world.ask(home, "CLIENT", "UNBLOCK", number.reply).reply == 1
+    elif how == "a fault":
+        home.running.state.unexpected.plant("procedure reply of a pop")
     elif how == "too late":
         home.freeze()
         world.run(home.running.state.config.request_timeout_ms + 500)
@@ -216,7 +219,7 @@ def test_a_wait_ends_while_a_long_reply_is_made(world: World, how: str) -> None:
     count = world.ask(world.hosts[2], "ZCARD", key).reply
     if how == "hang up":
         assert (waiting.answered, count) == (False, MEMBERS)
-    elif how == "too late":
-        assert count == MEMBERS and waiting.error.startswith("TIMEOUT the reply was not made in time")
+    elif how in LOST_REPLIES:
+        assert count == MEMBERS and waiting.error.startswith(LOST_REPLIES[how])
     else:
         assert count == 0 and waiting.reply == [key, [[b"m%d" % each, b"%d" % each] for each in range(MEMBERS)]]

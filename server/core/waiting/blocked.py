@@ -156,14 +156,15 @@ class Blocked:
                 self._try_later(client, key)
             self._next(client)
             return
-        reply_made = client.wanted.reply(key, popped[1:])
-        if isinstance(reply_made, bytes):
-            self.popped(client, node, popped[0], reply_made)
+        told = client.wanted.reply(key, popped[1:])
+        if isinstance(told, bytes):
+            self._popped(client, node, popped[0], told)
         else:
             client.trying = key  # no attempt begins meanwhile
-            LongReply(self, client, node, popped[0]).begin(reply_made, self._state, self._timers)
+            made = partial(self._popped, client, node, popped[0])
+            LongReply(client, made).begin(told, self._state, self._timers)
 
-    def popped(self, client: BlockedClient, node: str, delivery: bytes, reply: bytes) -> None:
+    def _popped(self, client: BlockedClient, node: str, delivery: bytes, reply: bytes) -> None:
         """The reply of what an attempt has popped is made. `delivery` is its number at its coordinator `node`, or nothing
         if it was no removal. If `reply` is an error, what was popped is put back."""
         client.trying = None

@@ -6,7 +6,8 @@ coordinator may soon put them back by itself, they are put back, and the client 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 from protocol.resp import Reply
 from server.core.base.errors import ErrorReply
@@ -15,9 +16,6 @@ from server.core.base.state import State
 from server.core.formats.pausing import Slices
 from server.core.work.procedures import Procedure, Steps
 from server.core.work.timers import Timers
-
-if TYPE_CHECKING:
-    from server.core.waiting.blocked import Blocked, BlockedClient
 
 PAUSE_MS: Final = 1  # between two slices
 _TOO_LATE: Final = ErrorReply.of(
@@ -28,13 +26,11 @@ _TOO_LATE: Final = ErrorReply.of(
 class LongReply(Sink):
     """The reply to a client for which an attempt has popped something, while it is made."""
 
-    def __init__(self, blocked: Blocked, client: BlockedClient, node: str, delivery: bytes) -> None:
-        """`delivery`: the number of the delivery at its coordinator `node`, or nothing if it was no removal."""
+    def __init__(self, client: Sink, made: Callable[[bytes], None]) -> None:
+        """`made` takes the reply, or an error."""
         super().__init__(client)
-        self._blocked = blocked
         self._client = client
-        self._node = node
-        self._delivery = delivery
+        self._made = made
 
     def begin(self, slices: Slices[bytes], state: State, timers: Timers) -> None:
         """Makes the reply, from now on."""
@@ -53,7 +49,7 @@ class LongReply(Sink):
     def answer(self, number: int, reply: Reply) -> None:
         """The reply is made, or is an error."""
         assert isinstance(reply, bytes), "a reply of a pop is encoded whole"
-        self._blocked.popped(self._client, self._node, self._delivery, reply)
+        self._made(reply)
 
     def command(self, number: int) -> list[bytes] | None:
         """The arguments of the client's command."""
