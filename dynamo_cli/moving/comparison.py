@@ -2,14 +2,19 @@
 
 Payloads of DUMP differ between servers, since each chooses its encodings. So values are read by commands: small ones whole,
 many at a time, and large ones one by one in parts (large_values.py). The source is read first. Then each key needs two
-commands of the cluster: its expiry, and its value as one of the type that it has at the source, which is WRONGTYPE if the
-cluster's is another one, and equals nothing. While the cluster reads a page of keys, the source is asked for the next.
+commands of the cluster: for its expiry, and for its value. The value is read by the command for the type at the source. If
+the cluster's key has another type, the reply is WRONGTYPE, which equals no value. While the cluster reads a page of keys,
+the source is asked for the next.
+
+What is left until a key expires is asked of the cluster later than of the source, so the cluster's may be shorter by the
+time that has passed until its reply was there.
 
 A key that differs is compared once more: it may have been written or have expired between the two readings.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -42,8 +47,10 @@ class _Read(NamedTuple):
 
 
 class _Page(NamedTuple):
-    """Keys that the cluster is asked for, and the function that waits for its replies: expiry and content of each."""
+    """Keys that the cluster is asked for, and the function that waits for its replies: the expiry of each, then the content
+    of each. `asked_s` is when the source was asked, as time.monotonic() tells."""
 
+    asked_s: float
     read: list[_Read]
     replies: Callable[[], list[Reply | Refused]]
 
@@ -64,17 +71,21 @@ class Comparison:
         self._page: _Page | None = None
 
     def begin(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Begins with a page. Returns those of the page before that are not the same. Raises NotReached, and Refused."""
+        """Asks the cluster for a page. Returns the keys of the page before that differ. Raises NotReached, and Refused."""
+        asked_s = time.monotonic()
         read = self._read(keys)
         different = self.finish()
-        self._page = self._asked(read)
+        self._page = self._asked(asked_s, read)
         return different
 
     def finish(self) -> list[bytes]:
         """Those of the last page that are not the same. Raises as `begin`."""
         page, self._page = self._page, None
         different = self._differing(page) if page is not None else []
-        return self._differing(self._asked(self._read(different))) if different else different
+        if not different:
+            return different
+        asked_s = time.monotonic()
+        return self._differing(self._asked(asked_s, self._read(different)))
 
     def _read(self, keys: Sequence[bytes]) -> list[_Read]:
         """The keys as the source has them, without those that it does not have, or that cannot be imported."""
@@ -93,20 +104,25 @@ class Comparison:
             for each, reply in zip(found, first, strict=True)
         ]
 
-    def _asked(self, read: list[_Read]) -> _Page:
-        """Asks the cluster for keys."""
-        words = [each for one in read for each in ((b"PTTL", one.key), _reading(one.key, one.kind, one.content))]
-        return _Page(read, self._target.begin(words))
+    def _asked(self, asked_s: float, read: list[_Read]) -> _Page:
+        """Asks the cluster for keys: when they expire before what they hold, which may take long."""
+        expiries: list[tuple[Word, ...]] = [(b"PTTL", one.key) for one in read]
+        contents = [_reading(one.key, one.kind, one.content) for one in read]
+        return _Page(asked_s, read, self._target.begin(expiries + contents))
 
     def _differing(self, page: _Page) -> list[bytes]:
         told = _sound(page.replies())
-        pairs = zip(page.read, told[::2], told[1::2], strict=True)
-        return [one.key for one, left_ms, content in pairs if not self._is_equal(one, left_ms, content)]
+        passed_ms = round((time.monotonic() - page.asked_s) * 1000)
+        found = zip(page.read, told[: len(page.read)], told[len(page.read) :], strict=True)
+        return [one.key for one, left_ms, content in found if not self._is_equal(one, left_ms, content, passed_ms)]
 
-    def _is_equal(self, one: _Read, left_ms: int, content: Any) -> bool:
+    def _is_equal(self, one: _Read, left_ms: int, content: Any, passed_ms: int) -> bool:
+        """Whether the cluster has the same. Its reply came at most `passed_ms` after the source was asked."""
         if one.kind == b"stream" and one.content == []:  # a cluster has no streams without entries
             return bool(content == b"none")
-        if (one.left_ms < 0) != (left_ms < 0) or abs(one.left_ms - left_ms) > _EXPIRY_SLACK_MS:
+        if (one.left_ms < 0) != (left_ms < 0):
+            return False
+        if not -_EXPIRY_SLACK_MS <= one.left_ms - left_ms <= passed_ms + _EXPIRY_SLACK_MS:
             return False
         if one.content is None:
             return self._is_large_equal(one)
@@ -134,7 +150,8 @@ def _first_reading(key: bytes, kind: bytes) -> tuple[Word, ...]:
 
 
 def _reading(key: bytes, kind: bytes, expected: Any = b"") -> tuple[Word, ...]:
-    """The command that reads a value, or what there is instead of it, if something else is expected."""
+    """The command that reads a value. TYPE instead for a large value, which is compared in parts, and for a stream without
+    entries."""
     if expected is None or (kind == b"stream" and expected == []):
         return b"TYPE", key
     return (_CONTENTS[kind][0], key, *_CONTENTS[kind][1:])

@@ -8,7 +8,9 @@ answers each key once, but a node of another version or a change of the ring mus
 holds the keys of the database that it reads, some 100 bytes for each.
 
 If databases are swapped meanwhile, no file is made: one of them would be in it twice, the other one not at all, or both in
-part. WATCH tells, of a key that nobody has: in each database, from the beginning to the end.
+part. In each database the export watches a random key, from the first read to the last. EXEC answers null if the database
+was swapped. Nodes refuse WATCH while a member has not been reached since they started, and a user may lack the right to it.
+An export is wanted most when nodes are down, so it goes on then, and says that it does not notice swaps.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from dynamo_cli.client import Client, Reply
 from dynamo_cli.failures import Failure, Refused
 from dynamo_cli.moving.page_size import PAGE_KEYS, PageSize
 from dynamo_cli.moving.rdb_writer import RdbWriter
+from dynamo_cli.output import note
 from dynamo_cli.progress import Progress
 from dynamo_cli.target import Target
 from protocol.databases import DATABASES
 
 _WATCHED_BYTES: Final = 16
+_LOGIN: Final = ("NOAUTH", "WRONGPASS")
 _SWAPPED: Final = (
     "databases were swapped meanwhile, so the file would have keys twice or not at all: it was not written"
 )
@@ -65,24 +69,52 @@ class _Export:
         self._clients = clients
         self._shown = shown
         self._page_size = PageSize()
+        self._notices_swaps = True
         self.keys = 0
 
     def run(self) -> None:
         """Adds all keys to the file. Raises OSError and Failure."""
-        for client in self._clients.values():
-            client.call("WATCH", secrets.token_bytes(_WATCHED_BYTES))
+        watching = [client for client in self._clients.values() if self._is_watched(client)]
         listed = self._listed()
         for database, client in self._clients.items():
             if database in listed or client.call("DBSIZE"):
                 self._add_all(database, client)
-        for client in self._clients.values():
+        if any(self._is_swapped(client) for client in watching):
+            raise Failure(_SWAPPED, "run it again")
+
+    def _is_watched(self, client: Client) -> bool:
+        """Begins to watch a database. Returns whether the node does. Raises NotReached, and Refused if a login fails."""
+        try:
+            client.call("WATCH", secrets.token_bytes(_WATCHED_BYTES))
+        except Refused as refused:
+            if refused.code in _LOGIN:
+                raise
+            self._tell_unnoticed(refused)
+            return False
+        return True
+
+    def _is_swapped(self, client: Client) -> bool:
+        """Whether a database is known to have been swapped since it is watched. All was read: no error undoes that."""
+        try:
             client.call("MULTI")
-            if client.call("EXEC") is None:
-                raise Failure(_SWAPPED, "run it again")
+            return client.call("EXEC") is None
+        except Failure as failure:
+            self._tell_unnoticed(failure)
+            return False
+
+    def _tell_unnoticed(self, failure: Failure) -> None:
+        """Says once why swaps are not noticed."""
+        if self._notices_swaps:
+            note(f"if databases are swapped meanwhile, this is not noticed: {failure.message}")
+        self._notices_swaps = False
 
     def _listed(self) -> list[int]:
-        """The databases of which the node has keys. (DBSIZE of these may take long: it reads what expires.)"""
-        reply = next(iter(self._clients.values())).call("INFO", "keyspace")
+        """The databases of which the node has keys; none if it does not say. (DBSIZE of these may take long: it reads
+        what expires.)"""
+        try:
+            reply = next(iter(self._clients.values())).call("INFO", "keyspace")
+        except Refused:  # a user may lack the right
+            return []
         lines = reply.decode("utf-8", "replace").splitlines() if isinstance(reply, bytes) else []
         return [int(line[2:].partition(":")[0]) for line in lines if line[:2] == "db" and line[2:3].isdigit()]
 

@@ -75,6 +75,7 @@ class Sender:
         self.sent = 0  # keys that were written
         self.refused = 0
         self.refusals: list[Refusal] = []  # the first ones
+        self._refused_keys: set[tuple[int, bytes]] = set()  # databases and keys of these
 
     def client(self, database: int) -> Client:
         """The connection to a database. Raises NotReached and Refused."""
@@ -171,8 +172,12 @@ class Sender:
         return again, error
 
     def _refuse(self, write: Write, error: str) -> None:
+        """Counts a refused key: once, however often it is written, if it is one of the first."""
+        if (write.database, write.key) in self._refused_keys:
+            return
         self.refused += 1
         if len(self.refusals) < _REFUSALS_KEPT:
+            self._refused_keys.add((write.database, write.key))
             self.refusals.append(Refusal(write.database, write.key, error))
 
 
@@ -186,7 +191,7 @@ def _request_bytes_max(client: Client) -> int:
 
 
 def write_of(database: int, key: bytes, payload: bytes, text: bytes | None, expires_at_ms: int) -> Write:
-    """The write that makes a key hold a plain string, or what a payload shows. It expires then; 0: never."""
+    """The command that sets a plain string, or restores a payload. `expires_at_ms`: 0 for never."""
     if text is None:
         expiry: tuple[Word, ...] = (b"%d" % expires_at_ms, payload, b"REPLACE", b"ABSTTL")
         return Write(database, key, (b"RESTORE", key, *expiry), len(key) + len(payload))

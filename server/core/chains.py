@@ -134,8 +134,8 @@ class _LocalChain(KeyRead):
             self._refuse(unexpected.contain(error, changes, "a chain", "unread", self))
 
     def joined(self, record: bytes | None) -> bytes | None:
-        """As of any read, unless other commands have changes of this turn that see all of it: each command of the chain
-        joins what is stored here by then, so nothing is made of them for the chain itself."""
+        """Returns `record` as it is if a change of this turn includes it: each command of the chain joins that change when
+        it runs. Else as KeyRead."""
         pending = self.services.state.records.pending.by_key.get(self.storage_key)
         if pending is not None and pending.includes(record):
             return record

@@ -13,6 +13,7 @@ import redis
 from dynamo_cli.addresses import Address
 from dynamo_cli.client import Client
 from dynamo_cli.failures import NotReached, Refused
+from dynamo_cli.moving import comparison as comparing
 from dynamo_cli.moving import page_size, sender
 from dynamo_cli.moving.comparison import Comparison, differing
 from dynamo_cli.moving.sender import BATCH_KEYS, Sender, write_of
@@ -88,6 +89,75 @@ def test_no_second_has_more_keys_than_the_rate(clock: Time, rate: int, pause_s: 
 
 def test_without_a_rate_batches_are_as_large_as_may_be(clock: Time) -> None:
     assert _sent(clock, 0, 2 * BATCH_KEYS + 1) == [(1000.0, BATCH_KEYS), (1000.0, BATCH_KEYS), (1000.0, 1)]
+
+
+class Overfull(Accepting):
+    """A node to which every key is too large."""
+
+    def begin(self, commands: Sequence[Any]) -> Callable[[], list[Any]]:
+        return lambda: [Refused("node", "ERR above record_bytes_max")] * len(commands)
+
+
+def test_a_refused_key_that_is_written_again_is_counted_and_listed_once(clock: Time) -> None:
+    """As a hot list that is followed is. In another database a key is another one."""
+    node: Any = Overfull(clock)
+    sending = Sender(node, 0)
+    for _ in range(3 * BATCH_KEYS):
+        sending.add(write_of(0, b"hot", b"", b"v", 0))
+    sending.add(write_of(0, b"other", b"", b"v", 0))
+    sending.add(write_of(1, b"hot", b"", b"v", 0))
+    sending.flush()
+    assert [each[:2] for each in sending.refusals] == [(0, b"hot"), (0, b"other"), (1, b"hot")]
+    assert sending.refused == 3
+
+
+def test_the_refused_keys_that_are_kept_are_bounded(clock: Time) -> None:
+    node: Any = Overfull(clock)
+    sending = Sender(node, 0)
+    for number in range(1200):
+        sending.add(write_of(0, b"key %d" % number, b"", b"v", 0))
+    sending.flush()
+    assert (sending.refused, len(sending.refusals), len(sending._refused_keys)) == (1200, 1000, 1000)
+
+
+class Expiring:
+    """A server whose keys hold "v" and expire at a time of the clock. Each GET takes a second."""
+
+    def __init__(self, clock: Time, expires_at_s: float) -> None:
+        self._clock = clock
+        self._expires_at_s = expires_at_s
+        self.asked: list[bytes] = []
+
+    def pipeline(self, commands: Sequence[Any]) -> list[Any]:
+        return list(map(self._answer, commands))
+
+    def begin(self, commands: Sequence[Any]) -> Callable[[], list[Any]]:
+        replies = self.pipeline(commands)
+        return lambda: replies
+
+    def _answer(self, command: tuple[Any, ...]) -> Any:
+        self.asked.append(command[0])
+        if command[0] == b"TYPE":
+            return b"string"
+        if command[0] == b"PTTL":
+            return round((self._expires_at_s - self._clock.now_s) * 1000)
+        self._clock.sleep(1.0)
+        return b"v"
+
+
+@pytest.mark.parametrize(
+    ("later_s", "differs"), [(0.0, False), (1.9, False), (-1.9, False), (6.1, True), (-16.1, True)]
+)
+def test_the_time_between_the_two_readings_of_an_expiry_is_allowed_for(
+    clock: Time, monkeypatch: pytest.MonkeyPatch, later_s: float, differs: bool
+) -> None:
+    """Between them the contents of four keys are read, which takes four seconds, and to the last reply eight."""
+    monkeypatch.setattr(comparing, "time", clock)
+    keys = [b"a", b"b", b"c", b"d"]
+    source, target = Expiring(clock, 2000.0), Expiring(clock, 2000.0 + later_s)
+    clients: Any = source, target
+    assert differing(*clients, keys) == (keys if differs else [])
+    assert target.asked[:8] == [b"PTTL"] * 4 + [b"GET"] * 4
 
 
 # --- between two servers

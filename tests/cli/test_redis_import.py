@@ -11,6 +11,7 @@ import pytest
 from typer.testing import Result
 
 from dynamo_cli.moving import redis_import
+from server.core.base.config import LIVE
 from tests.cli.scripted import Close, Reply, ScriptedNode
 
 Dyn = Callable[..., Result]
@@ -141,3 +142,16 @@ def test_following_begins_at_the_beginning(
     (tmp_path / "progress").write_text(json.dumps(saved))
     _check(dyn(target, *_words(source, tmp_path, "--follow")), tmp_path)
     assert [b"SET", b"k", b"v"] in target.calls
+
+
+@pytest.mark.parametrize("name", ["record_bytes_max", "value_bytes_max", "request_bytes_max"])
+def test_who_has_a_key_that_is_too_large_is_told_how_to_raise_the_limit(
+    dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path, name: str
+) -> None:
+    target.script["SET"] = f"-ERR above {name}"
+    done = dyn(target, *_words(source, tmp_path))
+    assert done.exit_code == 1
+    assert f"refused in database 0: 'k': ERR above {name}" in done.stderr
+    assert "dyn config set for record_bytes_max" in done.stderr
+    assert "for the others the settings file and a restart" in done.stderr
+    assert ("record_bytes_max" in LIVE) and not LIVE & {"value_bytes_max", "request_bytes_max"}

@@ -392,6 +392,6 @@ def test_keys_that_are_too_large_are_refused_and_all_others_imported(port: int, 
     assert "value_bytes_max" in limits["string of 17 MiB"]
     assert "request_bytes_max is 67108864" in limits["list of 70 MiB"]
     assert "refused in database 0: 'list of 70 MiB': " in done.stderr
-    assert "raise the limit on all nodes" in done.stderr
+    assert "raise the limit that the error names, on all nodes" in done.stderr
     assert redis.Redis(port=target).llen("list of 30 MiB") == 30
     assert redis.Redis(port=target).dbsize() == 101

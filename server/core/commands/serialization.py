@@ -56,8 +56,7 @@ def dump(view: View) -> Slices[bytes]:
 
 
 def _dump_hash(view: View) -> Slices[bytes]:
-    """Fields that expire are gone through twice, and not kept: to free 100,000 of them takes 5 ms, which nothing can
-    divide."""
+    """Reads expiring fields twice instead of keeping them in a list: freeing 100,000 takes 5 ms in one piece."""
     count, first_ms, pace = 0, 0, Pace()
     for _, _, expires_at_ms in view.lasting_items() if view.marks & EXPIRY_MARK else ():
         if pace.is_full():

@@ -115,7 +115,8 @@ class Deliveries:
         self._open: dict[int, Delivery] = {}  # those of this node, the oldest first
         self._kept: dict[str, dict[int, list[bytes]]] = {}  # coordinator -> number -> the command of a return
         self._fresh: list[tuple[str, int, Session]] = []  # replies of this turn: coordinator, number, client
-        self.unsent: deque[tuple[int, str, int, Session]] = deque()  # the same of turns, the first word, that are held
+        # (turn, coordinator, number, session) of replies that are not sent yet
+        self.unsent: deque[tuple[int, str, int, Session]] = deque()
         self._told: list[tuple[str, int]] = []  # replies that have left since the last tick: coordinator, number
         self._told_before: list[tuple[str, int]] = []  # the same in the tick before
         self._untold: list[tuple[str, int]] = []  # replies whose connections ended before these left
@@ -195,7 +196,7 @@ class Deliveries:
         self._fresh.clear()
 
     def sent(self, turn: int) -> None:
-        """The replies of a turn have left, but those to connections that have ended since they were made."""
+        """The replies of a turn have left, except those to connections that ended before."""
         while self.unsent and self.unsent[0][0] <= turn:
             _, coordinator, number, session = self.unsent.popleft()
             (self._untold if session.has_left else self._told).append((coordinator, number))
