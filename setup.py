@@ -77,7 +77,7 @@ class CompileBeside(build_ext):
         if is_current(COMPILED):  # `make compiled` has made it: a wheel takes a second
             shutil.copytree(COMPILED, place)
             return
-        print("compiling the hot modules, which takes about two minutes", file=sys.stderr)
+        print("compiling the hot modules, which takes two to three minutes", file=sys.stderr)
         made_of = fingerprint()
         try:
             from mypyc.build import mypycify

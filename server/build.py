@@ -64,9 +64,9 @@ HOT = (
     )),
     *(f"server/storage/{name}.py" for name in ("chunked", "rocksdb")),
 )  # fmt: skip
-# Those that work for a node, a connection or a tick, and hardly for a request. They are compiled because hot modules use
-# their classes. gcc takes half as long for them, by -O1: all of them together take less than 0.2 % of the instructions of
-# a SET or GET.
+# Modules that run once a node, connection or tick, and hardly ever for a request. They are compiled because hot modules
+# use their classes. gcc takes half as long for them, by -O1: all of them together take less than 0.2 % of the instructions
+# of a SET or GET.
 RARE = (
     *(f"server/core/base/{name}.py" for name in ("config", "hints", "unexpected")),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness", "verdict")),

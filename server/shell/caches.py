@@ -44,16 +44,19 @@ def memory_bytes(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int:
 def _limits(groups: Path, mount: Path) -> list[Path]:
     """The files that may have a limit: of the group of this process, and of all groups that it is in, up to the root."""
     try:
-        lines = groups.read_text().splitlines()
+        lines = os.fsdecode(groups.read_bytes()).split("\n")
     except OSError:
         lines = []
     files = [mount / "memory.max", mount / "memory" / "memory.limit_in_bytes"]
     for line in lines:
-        number, controllers, place = line.split(":", 2)
+        number, _, rest = line.partition(":")
+        controllers, _, place = rest.partition(":")
         root, name = mount, "memory.max"  # of version 2, whose line is 0::/place
         if "memory" in controllers.split(","):
             root, name = mount / "memory", "memory.limit_in_bytes"
         elif number != "0":
+            continue
+        if ".." in place.split("/"):  # a group outside of what this process can see
             continue
         group = root / place.lstrip("/")
         files += [each / name for each in (group, *group.parents) if each != root and each.is_relative_to(root)]

@@ -24,7 +24,7 @@ from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import PeerState
 from server.core.membership.staging import Wanted, digest
-from server.core.messages.numberings import KNOWSPACES
+from server.core.messages.numberings import KNOWSWAPS
 from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
@@ -291,7 +291,7 @@ def _check_versions(services: Services, layout: Layout, following: Layout) -> Ge
     ids = [member.id for member in newcomers]
     knowing: dict[str, bytes] = {}
     if ids and services.numbering.is_swapped:
-        knowing = yield services.questions.ask(present, KNOWSPACES, ids, patience_ms=REPORT_PATIENCE_MS)
+        knowing = yield services.questions.ask(present, KNOWSWAPS, ids, patience_ms=REPORT_PATIENCE_MS)
     for index, member in enumerate(newcomers):
         is_unknown = services.numbering.is_swapped and not any(known and known[index] for known in knowing.values())
         if is_unknown or is_too_old(services.state, member.id, layout):

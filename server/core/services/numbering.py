@@ -4,10 +4,10 @@ Theory. All nodes keep the document (shared/numberings.py, services/sharing.py).
 It is looked at when a client chooses a database, not by its commands: a session has the space of its database, and when the
 numbering changes, all sessions of this node get theirs anew, in the same turn. What has begun before keeps its space.
 
-Swaps in an order. Two nodes that swapped databases at the same moment would both make a successor of the same document, and
-one of the two would be lost. So one node orders all swaps: of the members that can be reached, the one with the least id
-(commands/swapdb.py asks it). So all nodes show the swaps in one order, each of them up to some swap. Nobody is told OK
-before all members that are not known to be down have the swap.
+Swaps in an order. Two nodes that ordered swaps at the same moment would apply them in different orders until they hear of
+each other's. So one node orders all swaps: of the members that can be reached, the one with the least id
+(commands/swapdb.py asks it). So all nodes apply the swaps in one order; a node that is behind lacks only the latest ones.
+Nobody is told OK before all members that are not known to be down have the swap.
 
 Nodes may disagree about who orders swaps: for a moment, on two sides of a partition, or while one is suspended or its links
 are held up. Then two nodes order swaps without knowing of each other's. Their documents merge into one that has all of
@@ -52,7 +52,7 @@ class DatabaseNumbering:
         self._blocked = blocked
         self._tracking = tracking
         document = stored(state.records, _DOCUMENT, messages.numberings_in, Numberings(), Numberings())
-        self.sharing = Sharing(state, _DOCUMENT, document, state.knowing_spaces, messages.encode_numbers)
+        self.sharing = Sharing(state, _DOCUMENT, document, state.knowing_swaps, messages.encode_numbers)
 
     @property
     def _cluster(self) -> str:
@@ -146,7 +146,7 @@ class DatabaseNumbering:
     def check_members(self) -> None:
         """Raises CommandError if a member may not know numberings."""
         state = self._state
-        unable = [state.layout_name(node) for node in state.with_spaces.missing(state.layout)]
+        unable = [state.layout_name(node) for node in state.with_swaps.missing(state.layout)]
         if unable:
             raise CommandError(
                 "ERR SWAPDB needs a version that knows it on every node, and these nodes have not announced one: "
@@ -157,7 +157,7 @@ class DatabaseNumbering:
         """Raises CommandError if a node that is staged to become a member may not know numberings."""
         state = self._state
         newcomers = {change.newcomer: change.name for change in self._staging.changes() if change.newcomer}
-        strangers = [name or node for node, name in newcomers.items() if not state.with_spaces.has_announced(node)]
+        strangers = [name or node for node, name in newcomers.items() if not state.with_swaps.has_announced(node)]
         if strangers:
             raise CommandError(
                 "ERR SWAPDB needs a version that knows it on every node, and these are staged to become members and have "

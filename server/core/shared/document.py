@@ -4,7 +4,7 @@ Theory. Every node keeps the whole document and takes changes of it, also while 
 entry of one name, under a version that no other entry has: a reading of the node's hybrid clock, greater than the version
 of the entry before, and the node's id. Two nodes that meet merge their documents name by name: the higher version wins. So
 all nodes come to hold the same document, and operators who change different names on two sides of a partition lose nothing.
-Of two changes of the same name the later one wins, unless the document has another rule (`SharedDocument.both`).
+Of two changes of the same name the later one wins, unless the document has another rule (`SharedDocument.merged_entry`).
 
 A deletion leaves an entry without content, so that a node that was away does not bring back what was deleted. `DELETED_MAX`
 of these are kept. Beyond that the oldest are forgotten, and `floor` is the highest version that was forgotten: from then on
@@ -76,7 +76,7 @@ class SharedDocument(Generic[E]):
         """The document after a change of one entry."""
         return _bounded(self, {**self.entries, name: entry}, self.floor)
 
-    def both(self, one: E, other: E) -> E:
+    def merged_entry(self, one: E, other: E) -> E:
         """What counts if two documents have these entries under one name: that of the higher version. Two entries of one
         version are the same, unless a node was run twice; then their contents decide."""
         return max(one, other, key=lambda entry: (version_of(entry), entry.text))
@@ -103,7 +103,7 @@ def merged(one: D, other: D) -> D:
             if entry.counter > one.floor:
                 entries[name] = entry
         elif entry != present:
-            entries[name] = one.both(present, entry)
+            entries[name] = one.merged_entry(present, entry)
     return _bounded(one, entries, max(one.floor, other.floor))
 
 

@@ -8,9 +8,9 @@ numbering follows. Two entries merge by the union of their logs. So
     nodes that have the same swaps apply them in the same order, that of their versions, and show the same numbering.
 
 A version is a reading of the hybrid clock of the node that has ordered the swap, later than all that this node knows, and
-the node's id. So a swap that is asked for after another one was answered comes after it. The id of a swap is that of the
-question. If two nodes have ordered the same swap, because whoever wanted it had no answer and asked again, the lower
-version counts, and the swap is done once.
+the node's id. So if a swap is asked for after another one was answered OK, its version is higher. The node that asks
+for a swap draws its id. If two nodes have ordered the same swap, because whoever wanted it had no answer and asked again,
+the lower version counts, and the swap is done once.
 
 The log is bounded. Beyond `OPEN_MAX` swaps the oldest are *settled*: they become part of `spaces`, only their ids are kept,
 and `floor` is the highest version among them. Of two entries the settled part of the higher floor counts. So a swap is lost
@@ -20,8 +20,9 @@ settled swap is kept as long as it may be asked for (services/numbering.py).
 A node without a layout keeps the entries of `CLUSTERS_MAX` clusters, those of the latest swaps. When it becomes a member,
 it has that of its cluster before it serves clients, and forgets the others.
 
-Rejected: the later numbering counts, as with users (document.py). A node that was held up for some seconds then undid what
-others had been told OK. A majority that orders swaps would prevent this, too, but a minority could not swap any more.
+Rejected: of two numberings the later one wins, as with users (document.py). A node whose links were held up for seconds
+then undid swaps that were answered OK. A majority that orders swaps would prevent this, too, but a minority could not swap
+any more.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from protocol.databases import UNSWAPPED, Numbering
 from server.core.shared.document import SharedDocument
 
-OPEN_MAX: Final = 128  # latest swaps of an entry, which may come before or after those of another document
+OPEN_MAX: Final = 128  # latest swaps of an entry: a merge may still put others between them
 SETTLED_MAX: Final = 128  # ids of the latest swaps before these
 SWAPS_MAX: Final = OPEN_MAX + SETTLED_MAX  # latest swaps whose ids an entry knows
 CLUSTERS_MAX: Final = 16  # of which a node knows entries that is no member yet
@@ -100,7 +101,7 @@ class NumberingEntry:
         """The entry after one more swap."""
         return replace(self, swaps=(*self.swaps, swap))._bounded()
 
-    def joined(self, other: NumberingEntry) -> NumberingEntry:
+    def merged_with(self, other: NumberingEntry) -> NumberingEntry:
         """The entry with the swaps of both: commutative, idempotent, and associative as long as no swap is lost."""
         high, low = (self, other) if self._rank() >= other._rank() else (other, self)
         swaps = {swap.id: swap for swap in high.swaps}
@@ -138,9 +139,9 @@ class Numberings(SharedDocument[NumberingEntry]):
 
     FIELD: ClassVar[str] = "numberings"
 
-    def both(self, one: NumberingEntry, other: NumberingEntry) -> NumberingEntry:
+    def merged_entry(self, one: NumberingEntry, other: NumberingEntry) -> NumberingEntry:
         """What counts if two documents have these entries under one name."""
-        return one.joined(other)
+        return one.merged_with(other)
 
     def numbering_of(self, cluster: str) -> Numbering:
         """The numbering of a cluster."""
@@ -177,6 +178,8 @@ def asked_ms(swap: str) -> int:
 
 def entry_of(row: list[Any]) -> NumberingEntry:
     """Decodes an entry of a JSON document of the right shape. Raises ValueError for one that no node makes."""
+    if type(row[1]) is str:  # of the former kind: version, node, spaces, ids
+        row = [row[0], row[2], row[3][-SETTLED_MAX:], []]
     floor, spaces, settled, rows = row
     swaps = tuple([OrderedSwap(int(counter, 16), *rest) for counter, *rest in rows])
     entry = NumberingEntry(int(floor, 16), tuple(spaces), tuple(settled), swaps)

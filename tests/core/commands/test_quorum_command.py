@@ -6,7 +6,8 @@ import pytest
 
 from protocol.peer_versions import REPLICA_COUNTS
 from server.core.node import Node
-from tests.core.commands.talking import make_node, member
+from server.core.ring.succession import commit
+from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, member
 from tests.core.commands.test_membership import ask, error, myself
 
 
@@ -73,13 +74,30 @@ def test_nodes_leave_until_fewer_than_n_are_left_only_if_every_node_knows_what_h
     know(node, 3, words=(b"quorums",))
     assert ask(node, "LEAVE n2")["changes"] == 1
     assert error(node, "COMMIT 8").startswith(
-        "ERR n3: not reached yet, or of a version that does not know how reads find all writes while fewer than N=3 nodes "
-        "are left: start or upgrade all nodes first, or let fewer nodes leave"
+        "ERR this commit leaves fewer than N=3 nodes, and these nodes have not announced that they know such changes: n3. "
+        "Start or upgrade them first, or let fewer nodes leave"
     )
     assert node.state.layout is not None and node.state.layout.epoch == 7
     know(node, 3)
     assert ask(node, "COMMIT 8")["epoch"] == 8
     assert node.state.layout.changes_n
+
+
+def test_while_n_changes_a_commit_by_which_nobody_leaves_waits_for_no_announcement() -> None:
+    """All have announced it at the commit of N. Then n1 was restarted, while n5 is down."""
+    node = make_node(5)
+    know(node, 2, 3, 4, 5)
+    assert ask(node, "QUORUM N 5 R 3 W 3")["changes"] == 3
+    assert node.state.layout is not None
+    node.services.membership.offer(commit(node.state.layout, node.services.staging.changes()))
+    assert node.state.layout.epoch == 8 and node.state.layout.changes_n
+    node.state.capable[REPLICA_COUNTS].clear()
+    know(node, 2, 3, 4)
+    assert ask(node, "ZONE n2 z")["changes"] == 1
+    assert Client(node).raw("DYN.CLUSTER COMMIT 9") == b"", "it takes more than a turn"
+    node.tick(20, WALL_MS + 20)
+    (reply,) = [data for _, data in finish_turn(node).replies]
+    assert b'{"epoch":9,"changes":1}' in reply
 
 
 def test_a_node_of_an_earlier_version_may_be_removed_and_may_leave_where_n_are_left() -> None:

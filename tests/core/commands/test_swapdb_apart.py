@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import permutations
 
@@ -9,16 +10,18 @@ import pytest
 
 from protocol.bounds import COUNTER_MAX
 from protocol.databases import DATABASES, UNSWAPPED
-from protocol.peer_versions import CAPABILITIES, SPACES
+from protocol.peer_versions import CAPABILITIES, SWAPS
 from server.core.base.errors import CommandError
 from server.core.base.room import FOR_NOTHING, FOR_WRITES
 from server.core.messages.numberings import Swap
+from server.core.node import Node
+from server.core.records.records import META
 from server.core.scripts.libraries import LibraryEntry
 from server.core.shared.numberings import SWAPS_MAX, Numberings, swap_id
 from server.core.users.document import UserEntry
 from server.core.users.rules import User
 from tests.core.commands.swapping import NODES, NOTHING, PAIRS, Swapping, document, entry, filled, swapped
-from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, member
+from tests.core.commands.talking import CONFIG, WALL_MS, Client, Store, finish_turn, go_by_own_clock, make_node, member
 
 # --- at the same moment
 
@@ -156,11 +159,30 @@ def test_a_node_has_its_numbering_again_after_a_restart() -> None:
     assert [cluster.make_node(place, run=1).state.numbering.spaces for place in range(NODES)] == cluster.spaces()
 
 
+def test_a_node_is_upgraded_that_has_a_numbering_of_the_former_form_on_its_disk() -> None:
+    """Such an entry was the numbering itself, with the version of its last swap and the ids of the latest ones."""
+    node, ids = make_node(), [f"{number:024x}" for number in range(SWAPS_MAX)]
+    store = node.state.records._store
+    assert isinstance(store, Store)
+    row = ["1f", member(2).id, [*swapped((0, 1))], ids]
+    store.pairs[META + b"numberings"] = json.dumps({"floor": "0", "numberings": {"c": row}}).encode()
+    numbering = [UNSWAPPED.spaces]
+    for run, pair in ((2, (1, 2)), (3, (0, 5))):
+        node = Node(member(1), b"actor--%d" % run, run, CONFIG, store, random.Random(run), WALL_MS)
+        go_by_own_clock(node)
+        assert node.state.records.damaged == 0 and node.services.numbering.has_swap(ids[-1])
+        numbering.append(node.state.numbering.spaces)
+        assert Client(node).ask(f"SWAPDB {pair[0]} {pair[1]}") == "OK"
+        finish_turn(node)
+    assert numbering[1:] == [swapped((0, 1)), swapped((0, 1), (1, 2))]
+    assert node.state.numbering.spaces == swapped((0, 1), (1, 2), (0, 5))
+
+
 # --- who takes part
 
 
 def test_a_member_that_does_not_know_swaps_must_be_upgraded_first() -> None:
-    cluster = Swapping(capabilities=tuple([word for word in CAPABILITIES if word != SPACES]))
+    cluster = Swapping(capabilities=tuple([word for word in CAPABILITIES if word != SWAPS]))
     error = cluster.client(1).ask("SWAPDB 0 1")
     assert error.startswith("ERR SWAPDB needs a version that knows it on every node, and these "), error
     assert error.endswith((": n1, n3", ": n2, n3")), error

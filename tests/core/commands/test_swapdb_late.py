@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 
-from protocol.peer_versions import CAPABILITIES, SPACES
+from protocol.peer_versions import CAPABILITIES, SWAPS
 from server.core.base.room import FOR_NOTHING
+from server.core.node import Node
+from server.core.records.records import META
 from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings
 from tests.core.commands.swapping import NODES, Swapping, Talker, entry, swapped
+from tests.core.commands.talking import CONFIG, WALL_MS, Client, Store, go_by_own_clock, layout_of, member
 
-EARLIER = tuple([word for word in CAPABILITIES if word != SPACES])
+EARLIER = (*[word for word in CAPABILITIES if word != SWAPS], b"spaces")  # of the version that shared no swaps
 
 
 def returns_as_earlier(cluster: Swapping, place: int) -> None:
@@ -75,6 +79,17 @@ def test_an_earlier_version_at_the_node_of_the_least_id_is_told_at_once_and_aske
     )
     assert cluster.now_ms == began_ms and not about_swaps(cluster, 0)
     assert cluster.spaces() == [swapped()] * NODES
+
+
+def test_what_nodes_announced_to_the_version_before_does_not_count() -> None:
+    """It has stored who shares numberings of the former form."""
+    store = Store()
+    announced = {member(number).id: True for number in (2, 3)}
+    store.pairs[META + b"spaces"] = json.dumps({"announced": announced, "has_types": True}).encode()
+    node = Node(member(1), b"actor--1", 1, CONFIG, store, random.Random(1), WALL_MS)
+    node.services.membership.offer(layout_of(tuple([member(number) for number in range(1, NODES + 1)])))
+    go_by_own_clock(node)
+    assert Client(node).error("SWAPDB 0 1").endswith("these nodes have not announced one: n2, n3")
 
 
 def test_a_question_that_was_long_on_its_way_swaps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from protocol.bounds import COUNTER_MAX, NODE_ID_BYTES_MAX
-from protocol.peer_versions import SPACES
+from protocol.peer_versions import SWAPS
 from server.core.messages.numberings import numberings_in
 from server.core.ring.change import JOIN
 from server.core.shared.numberings import (
@@ -31,7 +31,7 @@ def test_once_databases_are_swapped_a_node_must_know_that_to_join() -> None:
     assert ask(node, "ABORT") == {"aborted": 1}
     assert Client(node).ask("SWAPDB 0 1") == "OK"
     assert error(node, f"JOIN {old}").startswith("ERR node n4 (10.0.0.4:7004) runs a version that does not read ")
-    new = myself(4, capabilities=["orderly", "entries", "databases", "quorums", "replicas", "spaces"])
+    new = myself(4, capabilities=["orderly", "entries", "databases", "quorums", "replicas", "swaps"])
     assert ask(node, f"JOIN {new}")["changes"] == 1
     assert Client(node).ask("SWAPDB 0 1") == "OK", "a node that knows it may be staged"
     assert Client(node).ask("SWAPDB 2 3") == "OK"
@@ -45,7 +45,7 @@ def test_a_join_that_was_staged_elsewhere_is_committed_only_if_its_node_knows_sw
     fields = {"name": "n4", "address": "10.0.0.4:7004", "zone": "b", "weight": 1}
     node.services.staging.stage(node.state.layout, JOIN, member(4).id, **fields)
     assert error(node, "COMMIT 8").startswith("ERR node n4 (10.0.0.4:7004) runs a version that does not read ")
-    node.state.with_spaces.announced(member(4).id, (SPACES,))
+    node.state.with_swaps.announced(member(4).id, (SWAPS,))
     assert ask(node, "COMMIT 8")["epoch"] == 8
 
 

@@ -249,11 +249,15 @@ def damaged_numberings() -> Iterator[bytes]:
         [floor, spaces, settled, [swaps[0], ["21", "n2", swaps[0][2], 0, 5]]],  # a swap that is there twice
         [floor, spaces, [swaps[0][2]], swaps],
         [floor, spaces, settled * 2, swaps],
+        [floor, "n2", [0, 0, *range(2, 16)], settled],  # of the former form
+        [floor, "n2", spaces, settled * 2],
+        [floor, "n2", spaces, settled, swaps],
     ]
     for each in wrong:
         yield json.dumps({**NUMBERINGS, "numberings": {"c": each}}).encode()
     yield json.dumps({**NUMBERINGS, "numberings": {str(number): row for number in range(17)}}).encode()
     yield json.dumps({**NUMBERINGS, "numberings": {"c" * 257: row}}).encode()
+    yield json.dumps({**NUMBERINGS, "numberings": {"\u0100": row}}).encode()
 
 
 def damaged_layouts() -> list[bytes]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 
+import pytest
+
 from protocol.databases import DATABASES
 from server.core.messages.numberings import numberings_in
 from server.core.shared.document import merged
@@ -42,7 +44,7 @@ class Nodes:
 
     def meet(self, one: str, other: str) -> None:
         """One of two nodes hears of the document of the other."""
-        self.entries[one] = self.entries[one].joined(self.entries[other])
+        self.entries[one] = self.entries[one].merged_with(self.entries[other])
 
     def live(self, steps: int) -> None:
         """Orders and meetings."""
@@ -84,9 +86,9 @@ def test_a_merge_depends_on_no_order() -> None:
         nodes = Nodes(seed)
         nodes.live(random.Random(seed).choice((5, 50, 150)))
         a, b, c = [nodes.entries[node] for node in NODES[:3]]
-        assert a.joined(b) == b.joined(a)
-        assert a.joined(b).joined(c) == a.joined(b.joined(c))
-        assert a.joined(a) == a and a.joined(b).joined(b) == a.joined(b)
+        assert a.merged_with(b) == b.merged_with(a)
+        assert a.merged_with(b).merged_with(c) == a.merged_with(b.merged_with(c))
+        assert a.merged_with(a) == a and a.merged_with(b).merged_with(b) == a.merged_with(b)
 
 
 def test_nodes_that_have_settled_different_swaps_come_to_one_document_all_the_same() -> None:
@@ -98,7 +100,8 @@ def test_nodes_that_have_settled_different_swaps_come_to_one_document_all_the_sa
             for _ in range(count):
                 nodes.order(node)
         a, b = nodes.entries["n1"], nodes.entries["n4"]
-        assert a.settled and b.settled and a.joined(b) == b.joined(a) and a.joined(b).joined(a) == a.joined(b)
+        assert a.settled and b.settled and a.merged_with(b) == b.merged_with(a)
+        assert a.merged_with(b).merged_with(a) == a.merged_with(b)
         final = nodes.gather()
         assert len(final.settled) == SETTLED_MAX
         open_swaps = sorted(nodes.ordered.values())[-OPEN_MAX:]  # but for those of the same reading as a settled one
@@ -116,7 +119,7 @@ def test_a_settled_swap_is_done_once_though_a_node_that_was_away_has_ordered_it_
     while swap not in nodes.entries["n1"].settled:
         nodes.order("n1")
     assert late.counter > nodes.entries["n1"].floor, "by its version alone it would be open"
-    both = nodes.entries["n1"].joined(nodes.entries["n2"])
+    both = nodes.entries["n1"].merged_with(nodes.entries["n2"])
     assert both.ids().count(swap) == 1 and late not in both.swaps
 
 
@@ -149,8 +152,8 @@ def test_of_two_documents_that_have_settled_up_to_one_reading_the_same_one_count
         entries.append(entry)
     one, other = entries
     assert one.floor == other.floor == 1 and one.spaces != other.spaces
-    both = one.joined(other)
-    assert both == other.joined(one) == both.joined(one) == both.joined(other)
+    both = one.merged_with(other)
+    assert both == other.merged_with(one) == both.merged_with(one) == both.merged_with(other)
 
 
 def test_documents_are_read_as_they_were_written() -> None:
@@ -159,6 +162,27 @@ def test_documents_are_read_as_they_were_written() -> None:
         nodes.live(40)
         document = merged(Numberings({b"c": nodes.gather()}), Numberings())
         assert numberings_in(document.encode()) == document
+
+
+def test_an_entry_whose_swaps_are_all_settled_is_read_and_takes_further_ones() -> None:
+    """More nodes than an entry has open swaps have ordered one each, by one reading of the clock."""
+    chance = random.Random(8)
+    swaps = [OrderedSwap(5, f"n{place:03}", swap_id(1, chance), 0, 1) for place in range(OPEN_MAX + 1)]
+    one, other = [Numberings({b"c": NumberingEntry(swaps=tuple(part))}) for part in (swaps[1:], swaps[:1])]
+    both = merged(one, other)
+    entry = both.entries[b"c"]
+    assert not entry.swaps and (entry.counter, entry.node, len(entry.settled)) == (5, "", SETTLED_MAX)
+    assert numberings_in(both.encode()) == both == merged(both, both)
+    later = OrderedSwap(6, "n1", swap_id(1, chance), 2, 3)
+    assert entry.with_swap(later).merged_with(entry).swaps == (later,)
+
+
+@pytest.mark.parametrize("cluster", ["c", "é", "\u0100\U0001f600"])
+def test_the_id_of_a_cluster_is_any_text(cluster: str) -> None:
+    entry = NumberingEntry(swaps=(OrderedSwap(5, "n1", swap_id(1, random.Random(9)), 0, 1),))
+    document = numberings_in(Numberings({cluster.encode(): entry}).encode())
+    assert document.entries == {cluster.encode(): entry}
+    assert document.numbering_of(cluster).spaces == entry.numbering().spaces
 
 
 def test_a_document_of_damaged_bytes_is_refused_or_merges_like_any_other() -> None:
