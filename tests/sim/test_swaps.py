@@ -76,7 +76,7 @@ def _order_everywhere(patch: Any) -> None:
 
 def _take_the_later_document(patch: Any) -> None:
     """Of two documents one counts, and not the swaps of both."""
-    patch(Numberings, "both", SharedDocument.both)
+    patch(Numberings, "merged_entry", SharedDocument.merged_entry)
 
 
 @pytest.mark.interpreted
