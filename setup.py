@@ -8,6 +8,7 @@ environment, as in ops/Dockerfile, it is an error instead.
 
 import os
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,11 @@ from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from server.build import COMPILED, NATIVE, compiled_sources, fingerprint, is_current
+from server.build import COMPILED, NATIVE, RARE, ROOT, compiled_sources, fingerprint, is_current
 
 TEMPORARY = "build/mypyc"
+# The files of C of the modules that are worth less of gcc's time.
+RARE_FILES = {f"{TEMPORARY}/__native_{source.removesuffix('.py').replace('/', '___')}.c" for source in RARE}
 
 
 class CompileSideBySide(build_ext):
@@ -34,12 +37,32 @@ class CompileSideBySide(build_ext):
                 output_dir, macros, include_dirs, sources, depends, extra_postargs
             )
             arguments = compiler._get_cc_args(options, debug, extra_preargs)
+            names = sorted(names, key=lambda name: -os.path.getsize(build[name][0]))  # no core is idle at the end
+
+            def compile_one(name):
+                level = ["-O1"] if build[name][0] in RARE_FILES else []
+                compiler._compile(name, *build[name], arguments, [*after, *level], options)
+
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(lambda name: compiler._compile(name, *build[name], arguments, after, options), names))
+                list(pool.map(compile_one, names))
             return names
 
         compiler.compile = compile_all
         super().build_extension(extension)
+
+
+def try_modules(place):
+    """Imports a compiled module in a process of its own: if mypyc made its library otherwise, nodes would not start."""
+    trial = (
+        "import sys; from pathlib import Path; from server.build import CompiledModules; place = sys.argv[1]; "
+        "sys.path.append(place); sys.meta_path.insert(0, CompiledModules(Path(place))); "
+        "from server.core.records import versions; assert versions.__file__.startswith(place), versions.__file__"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", trial, str(place)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"the compiled modules cannot be imported: {done.stderr}")
 
 
 class CompileBeside(build_ext):
@@ -54,7 +77,7 @@ class CompileBeside(build_ext):
         if is_current(COMPILED):  # `make compiled` has made it: a wheel takes a second
             shutil.copytree(COMPILED, place)
             return
-        print("compiling the hot modules, which takes about a minute", file=sys.stderr)
+        print("compiling the hot modules, which takes two to three minutes", file=sys.stderr)
         made_of = fingerprint()
         try:
             from mypyc.build import mypycify
@@ -67,14 +90,14 @@ class CompileBeside(build_ext):
                 target_dir=TEMPORARY,
                 multi_file=True,  # a file of C for each module: gcc takes 2.5 times as long for one file with all of them
             )
-            for extension in extensions:
-                extension.extra_compile_args.append("-w")  # gcc spends half of its time on warnings
-            extensions.append(Extension("dyn_native", [str(NATIVE / "native.c")]))
-            self.distribution.ext_modules = extensions
+            library = extensions[0]  # the others are a file a module: server/build.py finds them instead
+            library.extra_compile_args.append("-w")  # gcc spends half of its time on warnings
+            self.distribution.ext_modules = [library, Extension("dyn_native", [str(NATIVE / "native.c")])]
             compilation = CompileSideBySide(self.distribution)
             compilation.build_lib, compilation.build_temp = str(place), TEMPORARY
             compilation.ensure_finalized()
             compilation.run()
+            try_modules(place.resolve())
         except (Exception, SystemExit) as error:
             if os.environ.get("DYN_BUILD") == "compiled":
                 raise

@@ -146,20 +146,41 @@ class Client:
 
     def pipeline(self, commands: Sequence[Sequence[Word]]) -> list[Reply | Refused]:
         """The replies to commands that are sent at once. An error reply is a Refused in its place. Raises NotReached."""
-        request = b"".join([_packed(command) for command in commands])
+        return self.begin(commands)()
+
+    def begin(self, commands: Sequence[Sequence[Word]]) -> Callable[[], list[Reply | Refused]]:
+        """Sends commands at once. Returns the function that waits for their replies, as `pipeline` returns them. Nothing
+        else may be sent before it is called. Raises NotReached, as the function does."""
+        request = b"".join(map(_packed, commands))
         times = 1 + len(commands) // _COMMANDS_IN_TIME + len(request) // _BYTES_IN_TIME
-        deadline = time.monotonic() + self.timeout_s * times
         try:
             self._socket.settimeout(self.timeout_s)
             self._socket.sendall(request)
-            replies = [self._receive(deadline) for _ in commands]
-        except (OSError, hiredis.ProtocolError) as error:
-            why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-            message = (
-                f"lost {self.address} during {len(commands)} commands: {why}; they may or may not have been carried out"
-            )
-            raise NotReached(message, _WHERE) from None
-        return [self._refusal(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
+        except OSError as error:
+            raise self._lost(len(commands), error) from None
+
+        def replies() -> list[Reply | Refused]:
+            deadline = time.monotonic() + self.timeout_s * times
+            try:
+                received = self._receive_all(len(commands), deadline)
+            except (OSError, hiredis.ProtocolError) as error:
+                raise self._lost(len(commands), error) from None
+            return [self._refusal(str(each)) if isinstance(each, hiredis.ReplyError) else each for each in received]
+
+        return replies
+
+    def _receive_all(self, count: int, deadline: float) -> list[Any]:
+        received: list[Any] = []
+        gets = self._reader.gets
+        while len(received) < count:
+            reply = gets()
+            received.append(self._receive(deadline) if reply is False else reply)
+        return received
+
+    def _lost(self, commands: int, error: Exception) -> NotReached:
+        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        message = f"lost {self.address} during {commands} commands: {why}; they may or may not have been carried out"
+        return NotReached(message, _WHERE)
 
     def pushed(self, wait_s: float) -> Reply:
         """The next message of a subscription; None if there is none after so long. Raises NotReached."""
@@ -242,8 +263,10 @@ _WHERE = "start a cluster with dyn up, or name a running node with --host and --
 
 def _packed(command: Sequence[Word]) -> bytes:
     """A command as it is sent. A word of the command line may have bytes that are not UTF-8, which are kept."""
-    words = [word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word for word in command]
-    return bytes(hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]
+    if str in map(type, command):
+        command = [word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word for word in command]
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+    return packed
 
 
 def _name(command: Sequence[bytes | str | int]) -> str:

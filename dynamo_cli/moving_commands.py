@@ -13,6 +13,11 @@ from dynamo_cli.output import as_json, as_shown, counted, note, write_json, writ
 from dynamo_cli.progress import progress
 from dynamo_cli.target import target_of
 
+_LIMITS = ("record_bytes_max", "value_bytes_max", "request_bytes_max")
+_RAISE = (
+    "raise the limit that the error names, on all nodes (dyn config set for record_bytes_max, which is at most a quarter "
+    "of frame_bytes_max; for the others the settings file and a restart, man dyn.toml), and run the import again"
+)
 _Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="An RDB file, or redis://HOST:PORT.", show_default=False)
 ]
@@ -49,18 +54,18 @@ def import_(
     A key replaces what the cluster has under its name, with its expiry. Files are of versions 6 to 12 (Redis 3.2 to 7.4)
     and 80 (Valkey 9.0), with a checksum that is right. Of a server, redis://USER:PASSWORD@HOST:PORT/N is one database.
     Left out and counted: values of modules, functions, databases above 15; consumer groups, streams without entries.
-
     An import that ends early, for whatever reason, goes on where it was when the same command is run again.
 
     With --follow keys that are written at the server while it is copied, and afterwards, are copied again, by its keyspace
     notifications, which the command turns on meanwhile. To change over: stop the writers, wait until nothing is behind, end
     the command with Ctrl-C. FLUSHALL and FLUSHDB at the server are not followed.
 
-    At the end all keys of a server are compared with the cluster's: type, expiry, and every item. The exit status is 1 if
-    some differ, or were refused.
+    At the end all keys of a server are compared with the cluster's: type, expiry, and every item. Keys larger than
+    record_bytes_max (32 MiB by default) are refused, and all others imported. The exit status is 1 if a key was refused or
+    differs.
 
     With --json: {"keys", "expired", "refused", "left_out", "refusals"}, of a server without "expired" and with "followed"
-    and "different", which is null with --no-verify. left_out has counts by type; refusals are the first ones.
+    and "different", which is null with --no-verify. left_out has counts by type; refusals are the first 1,000.
     """
     target = target_of(context)
     with progress("import", "MiB" if _is_file(source) else "keys", as_document) as shown:
@@ -84,6 +89,8 @@ def _is_file(source: str) -> bool:
 def _show_import(result: dict[str, Any], as_document: bool) -> None:
     for refusal in result["refusals"]:
         note(f"refused in database {refusal.database}: {as_shown(refusal.key)}: {refusal.error}")
+    if any(each in refusal.error for refusal in result["refusals"] for each in _LIMITS):
+        note(_RAISE)
     for what, count in result["left_out"].items():
         note(_of_streams(what, count) or f"left out: {count} of {what}")
     found = result["refusals"]

@@ -226,8 +226,9 @@ goes to the former database as a whole. If some node does not confirm it within
 .BR request_timeout_ms ,
 the answer is TIMEOUT and says what is known; a second SWAPDB would swap them back. A node that was away learns of it
 before it serves clients again; one that was suspended may serve the former database for some milliseconds. Swaps at
-the same moment are all done, in one order. In a partition each side swaps for itself, and afterwards the numbering of
-the later swap holds on both: what the other side has swapped is taken back. A swap makes EXEC answer null to clients
+the same moment are all done, in one order. In a partition each side swaps for itself, and afterwards the swaps of
+both sides are done, in the order of their times: no swap that was answered OK is undone, unless the other side has done
+more than 128 since. A swap makes EXEC answer null to clients
 that have watched keys in one of the two databases, and lets clients that track keys drop all of them. It takes effect
 for clients that wait in blocking commands within some turns, 256 of them in each. The database whose keys
 were those of number 0 before the first swap is served fastest, whatever its number is now. More than 256 swaps within

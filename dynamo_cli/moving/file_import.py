@@ -10,7 +10,7 @@ from typing import Any
 from dynamo_cli.moving.checksums import sealed
 from dynamo_cli.moving.progress_file import ProgressFile
 from dynamo_cli.moving.rdb_reader import Key, RdbFile
-from dynamo_cli.moving.sender import Sender, write_of
+from dynamo_cli.moving.sender import Place, Sender, Write, write_of
 from dynamo_cli.output import note
 from dynamo_cli.progress import Progress
 from dynamo_cli.target import Target
@@ -36,16 +36,13 @@ class FileImport:
         self.left_out.update(saved["left_out"])
         if saved["place"]:
             note(f"going on at byte {saved['place']} of {self._file.size_bytes}")
-        at = saved
         try:
             for key in self._file.keys(saved["place"], saved["database"]):
-                if self._take(key):
-                    at = self._at(key.end, key.database)
-                    self._progress_file.save(at)
-                    shown.show(key.end >> 20, self._file.size_bytes >> 20, f"{self._keys()} keys")
+                if self._is_importable(key):
+                    self._sender.add(self._write(key), lambda key=key: self._at(key, shown))  # type: ignore[misc]
             self._sender.flush()
         except BaseException:
-            self._progress_file.save(at, at_once=True)
+            self._progress_file.save(self._sender.reached or saved, at_once=True)
             raise
         finally:
             self._sender.close()
@@ -54,8 +51,8 @@ class FileImport:
             self.left_out["function libraries"] = self._file.functions
         return self._result()
 
-    def _take(self, key: Key) -> bool:
-        """Sends a key, or leaves it out. Whether all keys so far are acknowledged."""
+    def _is_importable(self, key: Key) -> bool:
+        """Whether a key is to be written. Counts it if it is left out, and what is left out of it."""
         if key.left_out:
             self.left_out[key.left_out] += 1
         elif not 0 <= key.database < DATABASES:
@@ -64,16 +61,23 @@ class FileImport:
             self.counts["expired"] += 1
         else:
             self.left_out.update(key.parts_left_out)
-            payload = b"" if key.text is not None else sealed(key.value, self._file.version)
-            return self._sender.add(write_of(key.database, key.key, payload, key.text, key.expires_at_ms))
+            return True
         return False
+
+    def _write(self, key: Key) -> Write:
+        payload = b"" if key.text is not None else sealed(key.value, self._file.version)
+        return write_of(key.database, key.key, payload, key.text, key.expires_at_ms)
 
     def _keys(self) -> int:
         return self.counts["keys"] + self._sender.sent
 
-    def _at(self, place: int, database: int) -> dict[str, Any]:
-        counts = self.counts + Counter({"keys": self._sender.sent, "refused": self._sender.refused})
-        return {"place": place, "database": database, "counts": dict(counts), "left_out": dict(self.left_out)}
+    def _at(self, key: Key, shown: Progress) -> Place:
+        """Where the import is behind a key, which ends a batch. Saves and shows what is acknowledged."""
+        if self._sender.reached is not None:
+            self._progress_file.save(self._sender.reached)
+        shown.show(key.end >> 20, self._file.size_bytes >> 20, f"{self._keys()} keys")
+        counts, left_out = dict(self.counts), dict(self.left_out)
+        return {"place": key.end, "database": key.database, "counts": counts, "left_out": left_out}
 
     def _result(self) -> dict[str, Any]:
         return {

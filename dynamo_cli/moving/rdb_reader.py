@@ -44,10 +44,12 @@ _HEX_DIGITS: Final = b"0123456789abcdef"
 _SLOT, _FUNCTION, _FUNCTION_BEFORE, _MODULE_AUX, _IDLE, _FREQUENCY = 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9
 AUX, RESIZE, EXPIRY_MS, EXPIRY_S, DATABASE, END = 0xFA, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF
 _CHUNK_BYTES: Final = 4 << 20
+_DECOMPRESSED_BYTES_MAX: Final = 16 << 10  # of a string, compressed; longer ones are decompressed by the cluster
 
 
 class Key(NamedTuple):
-    """A key of the file. `value` has its type in front; `text` is the value of a plain string that is not compressed.
+    """A key of the file. `value` has its type in front; `text` is the value of a plain string, unless that is long
+    and compressed.
 
     `left_out` says what cannot be imported: then there is no value. `parts_left_out` says that of a value that can be.
     `end` is the place behind the key.
@@ -169,7 +171,11 @@ def _key(scanner: Scanner, kind: int, database: int, expires_at_ms: int, is_of_v
     begin = scanner.place
     if kind == STRING:
         text = scanner.string()
-        value = bytes([kind]) + scanner.data[begin : scanner.place] if text is None else b""
+        value = b""
+        if text is None and scanner.place - begin <= _DECOMPRESSED_BYTES_MAX:
+            text = _decompressed(scanner.data[begin : scanner.place])
+        elif text is None:
+            value = bytes([kind]) + scanner.data[begin : scanner.place]
         return Key(database, key, expires_at_ms, value, text, "", (), scanner.place)
     if is_of_valkey and kind == EXPIRING_HASH_OF_VALKEY:
         value = expiring_hash_of_valkey(scanner)
@@ -200,11 +206,11 @@ def _decompressed(string: bytes) -> bytes:
         count = control >> 5
         if count == 7:
             count += scanner.byte()
-        back = ((control & 31) << 8 | scanner.byte()) + 1
-        if back > len(made):
-            raise Damaged("a compressed key copies from before its beginning")
-        for _ in range(count + 2):
-            made.append(made[-back])
+        start = len(made) - ((control & 31) << 8 | scanner.byte()) - 1
+        if start < 0:
+            raise Damaged("a compressed string copies from before its beginning")
+        pattern = made[start : start + count + 2]  # shorter if it copies what it makes
+        made += (pattern * ((count + 1) // len(pattern) + 1))[: count + 2]
     if len(made) != size:
-        raise Damaged("a compressed key has another length than it says")
+        raise Damaged("a compressed string has another length than it says")
     return bytes(made)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dynamo_cli.failures import Failure
-from dynamo_cli.moving.comparison import differing
+from dynamo_cli.moving.comparison import Comparison
+from dynamo_cli.moving.page_size import PAGE_KEYS
 from dynamo_cli.moving.progress_file import ProgressFile
-from dynamo_cli.moving.sender import Sender, Write, write_of
-from dynamo_cli.moving.source import PAGE_KEYS, Changed, Dumped, Notifications, Source
+from dynamo_cli.moving.sender import Place, Sender, Write, write_of
+from dynamo_cli.moving.source import Changed, Dumped, Notifications, Source
 from dynamo_cli.output import as_shown, note
 from dynamo_cli.progress import Progress
 from dynamo_cli.stop_signals import StopSignals
@@ -75,7 +76,7 @@ class RedisImport:
         time between are not known."""
         noted = self._progress_file.load()  # when following, too: it refuses a file that is not to be replaced
         saved = noted if self._notifications is None else None
-        at: dict[str, Any] = saved or {"database": -1, "cursor": "0", "counts": {}, "left_out": {}}
+        at: Place = saved or {"database": -1, "cursor": "0", "counts": {}, "left_out": {}}
         self.counts.update(at["counts"])
         self.left_out.update(at["left_out"])
         sizes = self._importable()
@@ -88,14 +89,15 @@ class RedisImport:
                 cursor = at["cursor"] if database == at["database"] else "0"
                 for following, keys in self._source.pages(database, cursor.encode()):
                     self._copy(database, keys)
-                    self._sender.flush()
-                    at = self._at(database + (following == b"0"), following.decode())
-                    self._progress_file.save(at)
+                    self._sender.begin(self._at(database + (following == b"0"), following.decode()))
+                    if self._sender.reached is not None:
+                        self._progress_file.save(self._sender.reached)
                     shown.show(self._keys(), sum(sizes.values()), f"database {database}")
                     if self._notifications is not None:
                         self._notifications.drain(self._changed)
+            self._sender.flush()
         except BaseException:
-            self._progress_file.save(at, at_once=True)
+            self._progress_file.save(self._sender.reached or at, at_once=True)
             raise
 
     def _importable(self) -> dict[int, int]:
@@ -105,16 +107,16 @@ class RedisImport:
             self.left_out[f"database {database}"] = sizes.pop(database)
         return sizes
 
-    def _at(self, database: int, cursor: str) -> dict[str, Any]:
-        counts = self.counts + Counter({"keys": self._sender.sent, "refused": self._sender.refused})
-        return {"database": database, "cursor": cursor, "counts": dict(counts), "left_out": dict(self.left_out)}
+    def _at(self, database: int, cursor: str) -> Place:
+        counts, left_out = dict(self.counts), dict(self.left_out)
+        return {"database": database, "cursor": cursor, "counts": counts, "left_out": left_out}
 
     def _copy(self, database: int, keys: list[bytes], deletes: bool = False) -> None:
         """Writes keys as they are at the source now. `deletes`: what is gone or left out goes from the cluster, too."""
         for page in self._source.dump(database, keys):
             for dumped in page:
                 self._count_left_out(database, dumped)
-                if dumped.payload:
+                if dumped.is_importable:
                     self._sender.add(_write(database, dumped))
                 elif deletes:
                     self._sender.add(Write(database, dumped.key, (b"DEL", dumped.key), len(dumped.key)))
@@ -164,16 +166,19 @@ class RedisImport:
         found = compared = 0
         sizes = self._importable()
         for database in sizes:
+            comparison = Comparison(self._source.client(database), self._sender.client(database))
             for _, keys in self._source.pages(database):
-                different = (
-                    differing(self._source.client(database), self._sender.client(database), keys) if keys else []
-                )
-                for key in different[: max(0, _DIFFERENCES_SHOWN - found)]:
-                    note(f"database {database}: {as_shown(key)} differs")
-                found += len(different)
+                found += self._tell(database, comparison.begin(keys), found)
                 compared += len(keys)
                 shown.show(compared, sum(sizes.values()), "compared")
+            found += self._tell(database, comparison.finish(), found)
         return found
+
+    def _tell(self, database: int, different: list[bytes], before: int) -> int:
+        """Says which keys differ, unless enough were told before. Returns how many they are."""
+        for key in different[: max(0, _DIFFERENCES_SHOWN - before)]:
+            note(f"database {database}: {as_shown(key)} differs")
+        return len(different)
 
 
 def _write(database: int, dumped: Dumped) -> Write:

@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from dynamo_cli.addresses import database_in_url, is_encrypted, parse_url
 from dynamo_cli.client import Client, Reply
 from dynamo_cli.failures import Failure, Refused
 from dynamo_cli.logins import USER_DEFAULT, Login
-from dynamo_cli.moving.checksums import FOOTER_BYTES
-from dynamo_cli.moving.rdb_values import EMPTY_STREAMS, STREAMS, STRING, Scanner, skip_stream
+from dynamo_cli.moving.page_size import PAGE_KEYS, PageSize
+from dynamo_cli.moving.rdb_values import EMPTY_STREAMS, STREAMS, Scanner, skip_stream
 from dynamo_cli.tls_client import Tls
 from protocol.databases import DATABASES
 
-PAGE_KEYS: Final = 512
-TYPES: Final = (b"string", b"list", b"set", b"zset", b"hash", b"stream")
-_DUMPED_KEYS: Final = 64  # at first
-_DUMPED_BYTES: Final = 8 << 20
+_STRING: Final = b"string"
+_COLLECTIONS: Final = (b"list", b"set", b"zset", b"hash", b"stream")
+_READS: Final = {_STRING: b"GET"} | dict.fromkeys(_COLLECTIONS, b"DUMP")  # by type
 _EVENTS: Final = b"__keyevent@"
 _PATTERN: Final = "__keyevent@*__:*"
 Changed = dict[tuple[int, bytes], None]  # database and key, in the order of the changes
 
 
 class Dumped(NamedTuple):
-    """A key as the source has it; no payload if it is gone, or cannot be imported: then `left_out` says what it is.
-
-    `parts_left_out` says what cannot be imported of a value that can be.
+    """A key as the source has it: `text` of a string, else `payload`. It has neither if it is gone, or cannot be imported:
+    then `left_out` says what it is. `parts_left_out` says what cannot be imported of a value that can be.
     """
 
     key: bytes
@@ -41,6 +39,11 @@ class Dumped(NamedTuple):
     expires_at_ms: int
     left_out: str
     parts_left_out: tuple[str, ...]
+
+    @property
+    def is_importable(self) -> bool:
+        """Whether there is a value."""
+        return self.text is not None or bool(self.payload)
 
 
 class Source:
@@ -54,7 +57,7 @@ class Source:
         self._only = database_in_url(url) if path else None
         self._clients: dict[int, Client] = {}
         self._has_expiretime = True
-        self._dumped_keys = _DUMPED_KEYS
+        self._page_size = PageSize()
         self.run_id = self._fact("server", "run_id")
 
     def _connect(self) -> Client:
@@ -126,26 +129,44 @@ class Source:
 
     def dump(self, database: int, keys: Sequence[bytes]) -> Iterator[list[Dumped]]:
         """The keys as they are now: fewer at a time, the larger they are."""
-        start = 0
-        while start < len(keys):
-            dumped = self._dump(database, keys[start : start + self._dumped_keys])
+        for part in self._page_size.parts(keys):
+            dumped = self._dump(database, part)
             yield dumped
-            start += self._dumped_keys
-            size_bytes = sum([len(each.payload) for each in dumped])
-            if size_bytes > _DUMPED_BYTES:
-                self._dumped_keys = max(1, self._dumped_keys // 2)
-            elif size_bytes < _DUMPED_BYTES // 4:
-                self._dumped_keys = min(PAGE_KEYS, 2 * self._dumped_keys)
+            self._page_size.adapt(sum([len(each.payload) + len(each.text or b"") for each in dumped]))
 
     def _dump(self, database: int, keys: Sequence[bytes]) -> list[Dumped]:
+        """The keys as they are now. Strings are read by GET: that spares both servers the work of compression."""
         client = self.client(database)
-        expiry = "PEXPIRETIME" if self._has_expiretime else "PTTL"
-        replies = client.pipeline([each for key in keys for each in ((expiry, key), ("TYPE", key), ("DUMP", key))])
-        if self._has_expiretime and any(_is_unknown(reply) for reply in replies[::3]):
+        kinds = _sound(client.pipeline([(b"TYPE", key) for key in keys]))
+        expiry = b"PEXPIRETIME" if self._has_expiretime else b"PTTL"
+        names = [each for kind in kinds for each in (expiry, _READS.get(kind, b"TYPE"))]
+        replies = client.pipeline([(name, keys[number // 2]) for number, name in enumerate(names)])
+        if self._has_expiretime and any(map(_is_unknown, replies[::2])):
             self._has_expiretime = False  # it came with Redis 7.0
             return self._dump(database, keys)
         now_ms = 0 if self._has_expiretime else int(time.time() * 1000)
-        return [_dumped(key, now_ms, *replies[3 * n : 3 * n + 3]) for n, key in enumerate(keys)]
+        found = zip(keys, kinds, _sound(replies[::2]), replies[1::2], strict=True)
+        return [self._dumped(database, key, kind, now_ms, ms, value) for key, kind, ms, value in found]
+
+    def _dumped(
+        self, database: int, key: bytes, kind: bytes, now_ms: int, expiry_ms: int, value: Reply | Refused
+    ) -> Dumped:
+        if isinstance(value, Refused):
+            if value.code == "WRONGTYPE":  # it was a string a moment ago
+                return self._dump(database, [key])[0]
+            raise value
+        expires_at_ms = expiry_ms + now_ms if expiry_ms > 0 else 0
+        if kind not in _READS or not isinstance(value, bytes):
+            is_gone = value is None or kind == b"none"
+            return Dumped(key, b"", None, 0, "" if is_gone else kind.decode("utf-8", "replace"), ())
+        if kind == _STRING:
+            return Dumped(key, b"", value, expires_at_ms, "", ())
+        parts_left_out: tuple[str, ...] = ()
+        if value[0] in STREAMS:
+            entries, parts_left_out = skip_stream(value[0], Scanner(value, 1))
+            if not entries:
+                return Dumped(key, b"", None, 0, EMPTY_STREAMS, ())
+        return Dumped(key, value, None, expires_at_ms, "", parts_left_out)
 
     def follow(self) -> Notifications:
         """Turns keyspace notifications on, and subscribes to them."""
@@ -156,23 +177,12 @@ def _is_unknown(reply: Reply | Refused) -> bool:
     return isinstance(reply, Refused) and "unknown command" in reply.reply
 
 
-def _dumped(
-    key: bytes, now_ms: int, expiry: Reply | Refused, kind: Reply | Refused, payload: Reply | Refused
-) -> Dumped:
-    for reply in (expiry, kind, payload):
+def _sound(replies: Sequence[Reply | Refused]) -> list[Any]:
+    """The replies. Raises what was refused."""
+    for reply in replies:
         if isinstance(reply, Refused):
             raise reply
-    assert isinstance(expiry, int) and isinstance(kind, bytes)
-    expires_at_ms = expiry + now_ms if expiry > 0 else 0
-    if kind not in TYPES or not isinstance(payload, bytes):
-        return Dumped(key, b"", None, 0, "" if payload is None else kind.decode("utf-8", "replace"), ())
-    parts_left_out: tuple[str, ...] = ()
-    if payload[0] in STREAMS:
-        entries, parts_left_out = skip_stream(payload[0], Scanner(payload, 1))
-        if not entries:
-            return Dumped(key, b"", None, 0, EMPTY_STREAMS, ())
-    text = Scanner(payload[1:-FOOTER_BYTES]).string() if payload[0] == STRING else None
-    return Dumped(key, payload, text, expires_at_ms, "", parts_left_out)
+    return list(replies)
 
 
 class Notifications:

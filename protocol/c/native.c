@@ -17,6 +17,17 @@
 #include "entries.h"
 #include "records.h"
 
+#define INITIALIZERS "dyn__mypyc.init_"
+
+/* Runs the initializer of a compiled module (server/build.py), which mypyc gives as a capsule. */
+static PyObject *initialize_module(PyObject *Py_UNUSED(self), PyObject *capsule) {
+    const char *name = PyCapsule_CheckExact(capsule) ? PyCapsule_GetName(capsule) : NULL;
+    if (name == NULL || strncmp(name, INITIALIZERS, strlen(INITIALIZERS)))
+        return PyErr_Format(PyExc_TypeError, "not an initializer of a compiled module: %R", capsule);
+    PyObject *(*initialize)(void) = (PyObject * (*)(void)) PyCapsule_GetPointer(capsule, name);
+    return initialize == NULL ? NULL : initialize();
+}
+
 #define METHOD(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, name##_doc}
 
 static PyMethodDef methods[] = {
@@ -24,7 +35,9 @@ static PyMethodDef methods[] = {
     METHOD(merge_pairs), METHOD(storage_key), METHOD(overwrite), METHOD(sound_chunks),
     METHOD(young_of),
     {"key_slot", key_slot, METH_O, key_slot_doc},
-    {"use_huge_pages", use_huge_pages, METH_NOARGS, use_huge_pages_doc}, {NULL, NULL, 0, NULL},
+    {"initialize_module", initialize_module, METH_O, "initialize_module(capsule): the module that mypyc has compiled"},
+    {"use_huge_pages", use_huge_pages, METH_NOARGS, use_huge_pages_doc},
+    {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef definition = {

@@ -7,19 +7,16 @@
  * CPU for a GET at -P 16, over all nodes, with 100,000 keys.
  *
  * What this reads may be of another key whose hash has the same place. Then the look-up that follows waits as before: nothing
- * here changes anything but the processor's caches. The fields of a dictionary are those of CPython 3.11 to 3.13; a process
- * of another version does without. */
+ * here changes anything but the processor's caches. A process whose dictionaries tables.h does not know does without. */
 #ifndef DYN_PREFETCH_H
 #define DYN_PREFETCH_H
+
+#include "tables.h"
 
 #define PREFETCH_MIN 4    /* keys: below it there is too little to do at a time */
 #define PREFETCH_MAX 256  /* keys at a time: their lines all fit into the second cache, and most into the first */
 
-#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030E0000
-
-#define Py_BUILD_CORE 1
-#include <internal/pycore_dict.h>
-#undef Py_BUILD_CORE
+#ifdef KNOWS_TABLES
 
 typedef struct {
     PyDictKeysObject *table;  /* of a dictionary; NULL: nothing is known of this key */
@@ -32,16 +29,13 @@ static void ask_for_place(Asked *asked, PyObject *shard, PyObject *key) {
     PyDictKeysObject *table = ((PyDictObject *)shard)->ma_keys;
     if (table->dk_kind != DICT_KEYS_GENERAL) return;
     asked->table = table;
-    asked->at = ((size_t)hash & ((size_t)DK_SIZE(table) - 1)) << (table->dk_log2_index_bytes - table->dk_log2_size);
-    __builtin_prefetch(&table->dk_indices[asked->at]);
+    asked->at = (size_t)hash & ((size_t)DK_SIZE(table) - 1);
+    __builtin_prefetch(place_at(table, asked->at));
 }
 
 static void ask_for_entry(Asked *asked) {
     PyDictKeysObject *table = asked->table;
-    const void *place = &table->dk_indices[asked->at];
-    int log2_bytes = table->dk_log2_index_bytes - table->dk_log2_size;
-    Py_ssize_t number = log2_bytes == 0 ? *(const int8_t *)place : log2_bytes == 1 ? *(const int16_t *)place
-                      : log2_bytes == 2 ? *(const int32_t *)place : -1;
+    Py_ssize_t number = number_at(table, asked->at);
     if (number < 0) {
         asked->table = NULL;  /* no key has this place */
         return;

@@ -177,7 +177,7 @@ static PyObject *young_of(PyObject *Py_UNUSED(module), PyObject *const *args, Py
     for (Py_ssize_t index = 0; records != NULL && index < size; index++) {
         if (index % PREFETCH_MAX == 0) prefetch(shelf, &PyList_GET_ITEM(args[1], index), size - index, 1);
         PyObject *key = PyList_GET_ITEM(args[1], index), *shard = is_storage_key(key) ? shard_of(shelf, key) : NULL;
-        PyObject *record = shard == NULL ? NULL : PyDict_GetItemWithError(shard, key);
+        PyObject *record = shard == NULL ? NULL : value_in(shard, key);
         if (record != NULL) PyList_SET_ITEM(records, index, Py_NewRef(record));
         else Py_CLEAR(records);
     }
@@ -204,7 +204,7 @@ static int enter(Shelf *shelf, PyObject *writes, PyObject *shard, PyObject *key,
     memcpy(&checksum, PyBytes_AS_STRING(record), 8);
     if (old != Py_None) memcpy(&before, PyBytes_AS_STRING(old), 8);
     bool is_new = old == Py_None;
-    if (PyDict_SetItem(writes, key, record) || PyDict_SetItem(shard, key, record)) return -1;
+    if (PyDict_SetItem(writes, key, record) || put_in(shard, key, record)) return -1;
     ((int64_t *)shelf->leaves.buf)[position >> shelf->shift] ^= checksum ^ before;
     if (is_new) {
         ((int32_t *)shelf->counts.buf)[position >> 16]++;
@@ -228,7 +228,7 @@ static PyObject *merge_pairs(PyObject *Py_UNUSED(module), PyObject *const *args,
             prefetch(shelf, &PyList_GET_ITEM(args[1], index), (PyList_GET_SIZE(args[1]) - index) / 2, 2);
         PyObject *key = PyList_GET_ITEM(args[1], index), *record = PyList_GET_ITEM(args[1], index + 1);
         if (!is_storage_key(key) || !PyBytes_CheckExact(record)) break;
-        PyObject *shard = shard_of(shelf, key), *old = shard == NULL ? NULL : PyDict_GetItemWithError(shard, key);
+        PyObject *shard = shard_of(shelf, key), *old = shard == NULL ? NULL : value_in(shard, key);
         if (old == NULL || (old != Py_None && !PyBytes_CheckExact(old))) break;
         Record after = record_of(record), before = {NULL, 0, 0, 0};
         if (old != Py_None) {
@@ -332,7 +332,7 @@ static PyObject *overwrite(PyObject *Py_UNUSED(module), PyObject *const *args, P
     if (slot < 0 || slot >> 8 >= SLOT_END || counter < 0 || PyBytes_GET_SIZE(actor) != 8) Py_RETURN_NONE;
     PyObject *made = storage_key_of(slot, key), *record = NULL, *found = NULL;
     PyObject *shard = made == NULL ? NULL : shard_of(shelf, made);
-    PyObject *old = shard == NULL ? NULL : PyDict_GetItemWithError(shard, made);
+    PyObject *old = shard == NULL ? NULL : value_in(shard, made);
     if (old != NULL && (old == Py_None || PyBytes_CheckExact(old))) {
         Record before = {NULL, 0, 0, 0};
         if (old != Py_None) before = record_of(old);

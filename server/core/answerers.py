@@ -13,7 +13,7 @@ from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
 from server.core.messages.announcements import LayoutView
 from server.core.messages.libraries import LIBKNOWN, LIBRARY
-from server.core.messages.numberings import KNOWSPACES, NUMBERED, SWAP
+from server.core.messages.numberings import KNOWSWAPS, NUMBERED, SWAP
 from server.core.messages.traces import TRACE
 from server.core.operators import status
 from server.core.operators.sizes import own_sizes
@@ -80,7 +80,7 @@ def _about_databases(services: Services) -> dict[bytes, Answerer]:
     return dict([
         answered_by(SWAP, lambda swap: services.numbering.swap(swap)),
         answered_by(NUMBERED, lambda document: services.numbering.answer_numbered(document)),
-        answered_by(KNOWSPACES, lambda nodes: bytes(map(services.state.with_spaces.has_announced, nodes))),
+        answered_by(KNOWSWAPS, lambda nodes: bytes(map(services.state.with_swaps.has_announced, nodes))),
     ])  # fmt: skip
 
 

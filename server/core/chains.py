@@ -133,6 +133,14 @@ class _LocalChain(KeyRead):
         except Exception as error:  # noqa: BLE001
             self._refuse(unexpected.contain(error, changes, "a chain", "unread", self))
 
+    def joined(self, record: bytes | None) -> bytes | None:
+        """Returns `record` as it is if a change of this turn includes it: each command of the chain joins that change when
+        it runs. Else as KeyRead."""
+        pending = self.services.state.records.pending.by_key.get(self.storage_key)
+        if pending is not None and pending.includes(record):
+            return record
+        return super().joined(record)
+
     def read_ended(self, result: bytes | ErrorReply | None) -> None:
         """Runs all commands with the record that was read, or answers them with an error."""
         services = self.services
@@ -152,7 +160,9 @@ class _LocalChain(KeyRead):
         quorum_records, pending = self.services.reads.quorum_records, state.records.pending
         if state.unexpected.planted:
             state.unexpected.pass_by("chain")
-        fitting = max(1, COPIED_BYTES_MAX // max(1, len(record or b"")))
+        waiting = pending.by_key.get(storage_key)  # its record may be longer than the one that was read: see `joined`
+        stored = None if waiting is None else waiting.old
+        fitting = max(1, COPIED_BYTES_MAX // max(1, len(record or b""), len(stored or b"")))
         copies = 0
         quorum_records[storage_key] = record
         try:

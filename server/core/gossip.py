@@ -33,7 +33,7 @@ def send_gossip(services: Services, peer: str, wants_answer: bool) -> None:
         state.send(peer, encode_users_view(reading, services.users.sharing.digest()))
     if peer in state.knowing_libraries:
         state.send(peer, encode_libraries_view(reading, services.functions.sharing.digest()))
-    if peer in state.knowing_spaces:
+    if peer in state.knowing_swaps:
         state.send(peer, encode_numbers_view(reading, services.numbering.sharing.digest()))
     staged = services.staging.document()
     if staged is not None:

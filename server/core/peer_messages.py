@@ -80,6 +80,7 @@ from server.core.waiting.receiving import Handler, waiting_handlers
 ANSWERS = (b"SAME", b"RECORDS", b"DIFFER", b"STORED", b"UNFIT", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
 SENT_ONCE = (b"FULL", b"ORDERLY")  # when a link opens and when it changes: a node that has missed it must not go on
 REQUESTS = (b"READ", b"COMPARE", b"STORE", b"PATCH", b"KEEP", b"HINT")  # those that REFUSED answers
+FOR_FRESH = (b"USERS", b"NUMBERS")  # what a node must know before it becomes a member, and serves clients
 HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
 
 V = TypeVar("V")
@@ -108,7 +109,7 @@ class PeerMessages:
         state = self._state
         state.at(now_ms)
         kind, reading = received.kind, received.reading
-        if peer not in state.members and kind != b"LAYOUT" and not (kind == b"USERS" and state.layout is None):
+        if peer not in state.members and kind != b"LAYOUT" and not (kind in FOR_FRESH and state.layout is None):
             return  # a node that was removed may still have records that all others have agreed to collect
         state.last_message_ms[peer] = now_ms
         state.statistics.messages += 1

@@ -20,20 +20,47 @@ from server.core.base.config import Config
 
 BLOCK_SHARE = 5  # the block cache gets one byte in five
 CACHE_BYTES_MIN = 8 << 20
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GROUPS = Path("/proc/self/cgroup")
+_MOUNT = Path("/sys/fs/cgroup")
 
 
-def memory_bytes() -> int:
-    """Returns the memory that this process may use: the machine's, or the limit of its control group if that is less."""
+def memory_bytes(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int:
+    """Returns how much this process may use: the memory of the machine, or the least limit of its control groups.
+
+    `groups` names the groups of the process (man 7 cgroups), `mount` is where they are directories. A limit of systemd
+    (MemoryMax=) is that of a group below the root; in a container the group of the process is often the root itself.
+    """
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in _LIMITS:
+    for path in _limits(groups, mount):
         try:
-            text = Path(path).read_text().strip()
+            text = path.read_text().strip()
         except OSError:
             continue
         if text.isdigit():  # "max" says that there is none
             found.append(int(text))
     return min(found)
+
+
+def _limits(groups: Path, mount: Path) -> list[Path]:
+    """The files that may have a limit: of the group of this process, and of all groups that it is in, up to the root."""
+    try:
+        lines = os.fsdecode(groups.read_bytes()).split("\n")
+    except OSError:
+        lines = []
+    files = [mount / "memory.max", mount / "memory" / "memory.limit_in_bytes"]
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, place = rest.partition(":")
+        root, name = mount, "memory.max"  # of version 2, whose line is 0::/place
+        if "memory" in controllers.split(","):
+            root, name = mount / "memory", "memory.limit_in_bytes"
+        elif number != "0":
+            continue
+        if ".." in place.split("/"):  # a group outside of what this process can see
+            continue
+        group = root / place.lstrip("/")
+        files += [each / name for each in (group, *group.parents) if each != root and each.is_relative_to(root)]
+    return files
 
 
 def with_caches(config: Config, given: Collection[str], memory: int) -> Config:

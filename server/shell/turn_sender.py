@@ -16,6 +16,7 @@ class TurnSender:
         self._flow = clients.flow
         self._clock = clients.clock
         self._traces = clients.context.services.traces
+        self._deliveries = clients.context.services.waiting.deliveries
 
     def deliver(self, outbox: Outbox) -> None:
         """HOT. Writes once to each peer, then once to each client, and then ends the connections that close."""
@@ -40,6 +41,8 @@ class TurnSender:
             connection = connections.get(session.id)
             if connection is not None:
                 connection.push(pushes)
+        if self._deliveries.unsent:
+            self._deliveries.sent(outbox.turn)
         for session in outbox.closing:
             connection = connections.get(session.id)
             if connection is not None:

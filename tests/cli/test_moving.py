@@ -12,9 +12,10 @@ import redis
 
 from dynamo_cli.addresses import Address
 from dynamo_cli.client import Client
-from dynamo_cli.failures import Refused
-from dynamo_cli.moving import comparison, sender, source
-from dynamo_cli.moving.comparison import differing
+from dynamo_cli.failures import NotReached, Refused
+from dynamo_cli.moving import comparison as comparing
+from dynamo_cli.moving import page_size, sender
+from dynamo_cli.moving.comparison import Comparison, differing
 from dynamo_cli.moving.sender import BATCH_KEYS, Sender, write_of
 from dynamo_cli.moving.source import Source
 from tests.wire.cluster import dyn
@@ -50,9 +51,9 @@ class Accepting:
     def call(self, *words: Any) -> bytes:
         return b"PONG"
 
-    def pipeline(self, commands: Sequence[Any]) -> list[bytes]:
+    def begin(self, commands: Sequence[Any]) -> Callable[[], list[bytes]]:
         self.came.append((self._clock.now_s, len(commands)))
-        return [b"OK"] * len(commands)
+        return lambda: [b"OK"] * len(commands)
 
 
 @pytest.fixture
@@ -88,6 +89,75 @@ def test_no_second_has_more_keys_than_the_rate(clock: Time, rate: int, pause_s: 
 
 def test_without_a_rate_batches_are_as_large_as_may_be(clock: Time) -> None:
     assert _sent(clock, 0, 2 * BATCH_KEYS + 1) == [(1000.0, BATCH_KEYS), (1000.0, BATCH_KEYS), (1000.0, 1)]
+
+
+class Overfull(Accepting):
+    """A node to which every key is too large."""
+
+    def begin(self, commands: Sequence[Any]) -> Callable[[], list[Any]]:
+        return lambda: [Refused("node", "ERR above record_bytes_max")] * len(commands)
+
+
+def test_a_refused_key_that_is_written_again_is_counted_and_listed_once(clock: Time) -> None:
+    """As a hot list that is followed is. In another database a key is another one."""
+    node: Any = Overfull(clock)
+    sending = Sender(node, 0)
+    for _ in range(3 * BATCH_KEYS):
+        sending.add(write_of(0, b"hot", b"", b"v", 0))
+    sending.add(write_of(0, b"other", b"", b"v", 0))
+    sending.add(write_of(1, b"hot", b"", b"v", 0))
+    sending.flush()
+    assert [each[:2] for each in sending.refusals] == [(0, b"hot"), (0, b"other"), (1, b"hot")]
+    assert sending.refused == 3
+
+
+def test_the_refused_keys_that_are_kept_are_bounded(clock: Time) -> None:
+    node: Any = Overfull(clock)
+    sending = Sender(node, 0)
+    for number in range(1200):
+        sending.add(write_of(0, b"key %d" % number, b"", b"v", 0))
+    sending.flush()
+    assert (sending.refused, len(sending.refusals), len(sending._refused_keys)) == (1200, 1000, 1000)
+
+
+class Expiring:
+    """A server whose keys hold "v" and expire at a time of the clock. Each GET takes a second."""
+
+    def __init__(self, clock: Time, expires_at_s: float) -> None:
+        self._clock = clock
+        self._expires_at_s = expires_at_s
+        self.asked: list[bytes] = []
+
+    def pipeline(self, commands: Sequence[Any]) -> list[Any]:
+        return list(map(self._answer, commands))
+
+    def begin(self, commands: Sequence[Any]) -> Callable[[], list[Any]]:
+        replies = self.pipeline(commands)
+        return lambda: replies
+
+    def _answer(self, command: tuple[Any, ...]) -> Any:
+        self.asked.append(command[0])
+        if command[0] == b"TYPE":
+            return b"string"
+        if command[0] == b"PTTL":
+            return round((self._expires_at_s - self._clock.now_s) * 1000)
+        self._clock.sleep(1.0)
+        return b"v"
+
+
+@pytest.mark.parametrize(
+    ("later_s", "differs"), [(0.0, False), (1.9, False), (-1.9, False), (6.1, True), (-16.1, True)]
+)
+def test_the_time_between_the_two_readings_of_an_expiry_is_allowed_for(
+    clock: Time, monkeypatch: pytest.MonkeyPatch, later_s: float, differs: bool
+) -> None:
+    """Between them the contents of four keys are read, which takes four seconds, and to the last reply eight."""
+    monkeypatch.setattr(comparing, "time", clock)
+    keys = [b"a", b"b", b"c", b"d"]
+    source, target = Expiring(clock, 2000.0), Expiring(clock, 2000.0 + later_s)
+    clients: Any = source, target
+    assert differing(*clients, keys) == (keys if differs else [])
+    assert target.asked[:8] == [b"PTTL"] * 4 + [b"GET"] * 4
 
 
 # --- between two servers
@@ -174,6 +244,10 @@ class Hooked:
         self._step()
         return self._client.pipeline(commands)
 
+    def begin(self, commands: Sequence[Any]) -> Any:
+        self._step()
+        return self._client.begin(commands)
+
     def call(self, *words: Any) -> Any:
         self._step()
         return self._client.call(*words)
@@ -184,21 +258,20 @@ class Hooked:
         self._number -= 1
 
 
-@pytest.mark.parametrize("side", [0, 1])
-@pytest.mark.parametrize("before", ["sizes", "small contents", "large contents"])
+@pytest.mark.parametrize(("side", "number"), [(0, 1), (0, 2), (1, 0), (1, 1)])
 @pytest.mark.parametrize("key", ["string", "hash", "small"])
 def test_a_key_whose_type_changes_while_it_is_read_is_one_difference(
-    ports: tuple[int, int], clients: tuple[Client, Client], key: str, before: str, side: int
+    ports: tuple[int, int], clients: tuple[Client, Client], key: str, side: int, number: int
 ) -> None:
+    """The source is asked for types, for contents, and then for large ones; the cluster for contents, and large ones."""
     for port in ports:
         _fill(port)
         redis.Redis(port=port).mset({"small": "v", "other": "w"})
-    number = ["sizes", "small contents", "large contents"].index(before) + 1
     changed = redis.Redis(port=ports[side])
     both: list[Any] = list(clients)
     both[side] = Hooked(clients[side], number, lambda: _set_to_another_type(changed, key))
     found = differing(both[0], both[1], [b"small", b"other", b"string", b"hash"])
-    read_before = key == "small" and before == "large contents"
+    read_before = key == "small" and number == 2 - side
     assert found == ([] if read_before else [key.encode()])
 
 
@@ -214,21 +287,39 @@ def test_what_else_is_refused_ends_the_comparison(ports: tuple[int, int], client
 
 
 def test_a_key_that_ends_between_the_two_readings_is_no_difference(
-    ports: tuple[int, int], clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+    ports: tuple[int, int], clients: tuple[Client, Client]
 ) -> None:
     one, other = (redis.Redis(port=port) for port in ports)
     for client in (one, other):
         client.mset({"stays": "v", "ends": "v"})
-    outlines = comparison._outlines
+    target: Any = Hooked(clients[1], 0, lambda: (one.delete("ends"), other.delete("ends")))
+    assert differing(clients[0], target, [b"stays", b"ends"]) == []
 
-    def ending(client: Client, keys: Sequence[bytes]) -> list[tuple[bytes, int, int]]:
-        found = outlines(client, keys)
-        one.delete("ends")
-        other.delete("ends")
-        return found
 
-    monkeypatch.setattr(comparison, "_outlines", ending)
-    assert differing(*clients, [b"stays", b"ends"]) == []
+def test_pages_are_compared_one_behind_the_other(ports: tuple[int, int], clients: tuple[Client, Client]) -> None:
+    """A page is judged when the next one is begun, and the last one at the end; keys of every type."""
+    kinds: dict[str, Callable[[redis.Redis, str], object]] = {
+        "string": lambda client, value: client.set("string", value),
+        "list": lambda client, value: client.rpush("list", value),
+        "set": lambda client, value: client.sadd("set", value),
+        "hash": lambda client, value: client.hset("hash", "f", value),
+        "zset": lambda client, value: client.zadd("zset", {value: 1}),
+        "stream": lambda client, value: client.xadd("stream", {"f": value}, "1-1"),
+    }
+    for port in ports:
+        for make in kinds.values():
+            make(redis.Redis(port=port), "v")
+        redis.Redis(port=port).set("empty", "")
+    pages = [[name.encode(), b"empty"] for name in kinds]
+    comparison = Comparison(*clients)
+    assert [comparison.begin(page) for page in pages] == [[]] * len(pages) and comparison.finish() == []
+    for name, make in kinds.items():
+        redis.Redis(port=ports[1]).delete(name)
+        make(redis.Redis(port=ports[1]), "w")
+    told = [comparison.begin(page) for page in pages]
+    assert [*told[1:], comparison.finish()] == [[name.encode()] for name in kinds] and told[0] == []
+    redis.Redis(port=ports[0]).expire("empty", 100)
+    assert differing(*clients, [b"empty"]) == [b"empty"]
 
 
 def test_large_keys_are_fetched_few_at_a_time(ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,15 +328,15 @@ def test_large_keys_are_fetched_few_at_a_time(ports: tuple[int, int], monkeypatc
     client.mset({f"large {number}": bytes([number]) * 100_000 for number in range(60)})
     client.mset({f"small {number}": "v" for number in range(3000)})
     client.config_set("rdbcompression", "no")
-    monkeypatch.setattr(source, "_DUMPED_BYTES", 1 << 20)
+    monkeypatch.setattr(page_size, "PAGE_BYTES", 1 << 20)
     large = [b"large %d" % number for number in range(60)]
     small = [b"small %d" % number for number in range(3000)]
     reading = Source(f"redis://127.0.0.1:{ports[0]}", 5.0)
     pages = list(reading.dump(0, [*large, *large, *small]))
     reading.close()
     assert [each.key for page in pages for each in page] == [*large, *large, *small]
-    assert sum(len(each.payload) for each in pages[4]) <= 1 << 20
-    assert max(len(page) for page in pages) == source.PAGE_KEYS
+    assert [len(page) for page in pages[:4]] == [64, 32, 16, 8], "half as many until they are less than 1 MiB"
+    assert max(len(page) for page in pages) == page_size.PAGE_KEYS
 
 
 def test_what_a_cluster_has_no_place_for_is_left_out_and_counted(tmp_path: Path, ports: tuple[int, int]) -> None:
@@ -260,3 +351,42 @@ def test_what_a_cluster_has_no_place_for_is_left_out_and_counted(tmp_path: Path,
     told = json.loads(done.stdout)
     assert (told["keys"], told["different"]) == (1, 0)
     assert told["left_out"] == {"database 18": 2, "function libraries": 1}
+
+
+class Refusing(Accepting):
+    """A node that lets the second batch fail."""
+
+    def begin(self, commands: Sequence[Any]) -> Callable[[], list[bytes]]:
+        replies = super().begin(commands)
+
+        def fail() -> list[bytes]:
+            raise NotReached("the node is gone")
+
+        return replies if len(self.came) == 1 else fail
+
+
+def test_an_import_has_reached_what_is_acknowledged(clock: Time) -> None:
+    """Not what was sent: one batch is on its way while the next is gathered."""
+    node: Any = Refusing(clock)
+    sending = Sender(node, 0)
+    write = write_of(0, b"key", b"", b"v", 0)
+    sending.add(write)
+    sending.begin({"at": 1, "counts": {"keys": 5}})
+    assert (len(node.came), sending.reached) == (1, None)
+    sending.add(write)
+    sending.begin({"at": 2, "counts": {"keys": 5}})
+    assert (len(node.came), sending.reached) == (2, {"at": 1, "counts": {"keys": 6}})
+    with pytest.raises(NotReached):
+        sending.flush({"at": 3, "counts": {"keys": 5}})
+    assert sending.reached == {"at": 1, "counts": {"keys": 6}}
+
+
+def test_a_string_that_becomes_another_type_while_it_is_read_is_read_again(ports: tuple[int, int]) -> None:
+    client = redis.Redis(port=ports[0])
+    client.flushall()
+    client.mset({"a": "v", "b": "v"})
+    reading = Source(f"redis://127.0.0.1:{ports[0]}", 5.0)
+    hooked: Any = Hooked(reading.client(0), 1, lambda: _set_to_another_type(client, "a"))
+    reading._clients[0] = hooked
+    [page] = reading.dump(0, [b"a", b"b"])
+    assert [(each.key, each.text, bool(each.payload)) for each in page] == [(b"a", None, True), (b"b", b"v", False)]

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import Result
 
 from dynamo_cli.moving import redis_import
+from server.core.base.config import LIVE
 from tests.cli.scripted import Close, Reply, ScriptedNode
 
 Dyn = Callable[..., Result]
-_PAYLOAD = b"\x00\x01v" + b"\x0a\x00" + bytes(8)  # DUMP of the string "v"
 _FOLLOWING: dict[str, Reply] = {
     "CONFIG GET": [b"notify-keyspace-events", b"Kg"],
     "CONFIG SET": "OK",
@@ -58,7 +58,7 @@ def source(scripted: Callable[..., ScriptedNode], target: ScriptedNode) -> Scrip
         "SCAN": [b"0", [b"k"]],
         "PEXPIRETIME": -1,
         "TYPE": "string",
-        "DUMP": _PAYLOAD,
+        "GET": b"v",
         **_FOLLOWING,
     }
 
@@ -91,7 +91,7 @@ def test_a_key_that_scan_answers_again_is_copied_and_counted_once(
 ) -> None:
     """A Redis whose table of keys grows or shrinks meanwhile does that, within a page and in a later one."""
     pages: dict[bytes, Reply] = {b"0": [b"7", [b"k", b"k"]], b"7": [b"9", []], b"9": [b"0", [b"j", b"k"]]}
-    source.script |= {"PEXPIRETIME": -1, "TYPE": "string", "DUMP": _PAYLOAD, "SCAN": lambda words: pages[words[1]]}
+    source.script |= {"PEXPIRETIME": -1, "TYPE": "string", "GET": b"v", "SCAN": lambda words: pages[words[1]]}
     done = dyn(target, *_words(source, tmp_path))
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["keys"] == 2
@@ -142,3 +142,16 @@ def test_following_begins_at_the_beginning(
     (tmp_path / "progress").write_text(json.dumps(saved))
     _check(dyn(target, *_words(source, tmp_path, "--follow")), tmp_path)
     assert [b"SET", b"k", b"v"] in target.calls
+
+
+@pytest.mark.parametrize("name", ["record_bytes_max", "value_bytes_max", "request_bytes_max"])
+def test_who_has_a_key_that_is_too_large_is_told_how_to_raise_the_limit(
+    dyn: Dyn, source: ScriptedNode, target: ScriptedNode, tmp_path: Path, name: str
+) -> None:
+    target.script["SET"] = f"-ERR above {name}"
+    done = dyn(target, *_words(source, tmp_path))
+    assert done.exit_code == 1
+    assert f"refused in database 0: 'k': ERR above {name}" in done.stderr
+    assert "dyn config set for record_bytes_max" in done.stderr
+    assert "for the others the settings file and a restart" in done.stderr
+    assert ("record_bytes_max" in LIVE) and not LIVE & {"value_bytes_max", "request_bytes_max"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import gc
 import os
 import random
@@ -56,6 +57,7 @@ def found_in_python(data: bytes, start: int, end: int) -> tuple[list[Any], int] 
 @given(messages.filter(bool), EDITS, st.integers(-3, 3))
 @example([(b"a" * 12,)], [], 0)
 @example([([],)], [], 0)
+@example([(b"RELAY", [b"GET", b"k"], [b"SET", b"k"], [b"SET", b"SET"], [], [b"SET"], b"SET", [b"SETS"])], [], 0)
 def test_messages_are_read_alike(sent: list[tuple[Any, ...]], edits: list[tuple[int, int, int]], cut: int) -> None:
     data = edited(b"".join(map(encode_message, sent)), edits)
     end = max(0, min(len(data), len(data) + cut))
@@ -110,6 +112,7 @@ def commands_in_python(data: bytes, bytes_max: int, arguments_max: int) -> tuple
 
 @given(COMMANDS, EDITS, st.sampled_from([1 << 20, 30]), st.sampled_from([1000, 2]), st.integers(0, 20))
 @example([[b"a" * 12]], [], 30, 2, 0)
+@example([[b"GET", b"k"], [b"SET", b"SET"], [b"SET"], [b"SETS"], [b"SE"]], [], 1 << 20, 1000, 0)
 def test_commands_are_read_alike(
     sent: list[list[bytes]], edits: list[tuple[int, int, int]], bytes_max: int, arguments_max: int, cut: int
 ) -> None:
@@ -117,6 +120,15 @@ def test_commands_are_read_alike(
     data = data[: len(data) - cut]
     found = native_module().commands_at(data, 0, len(data), bytes_max, arguments_max)
     assert found == commands_in_python(data, bytes_max, arguments_max)
+
+
+def test_commands_of_one_name_share_it() -> None:
+    sent = [[b"SET", b"key", b"v"]] * 3
+    pipeline, relay = b"".join(map(encode_message, sent)), encode_message((b"RELAY", 7, *sent))
+    commands = native_module().commands_at(pipeline, 0, len(pipeline), 1 << 20, 100)[0]
+    relayed = native_module().message_at(relay, 0, len(relay))[0][2:]
+    for found in (commands, relayed):
+        assert found == sent and found[0][0] is found[1][0] is found[2][0] and found[0][1] is not found[1][1]
 
 
 @pytest.mark.parametrize("sizes", [range(200), range(200, 700)])
@@ -192,6 +204,12 @@ def test_nothing_leaks(index: int) -> None:
     for _ in range(LEAKING_CALLS):
         call()
     assert resident_bytes() - before < LEAK_BYTES_MAX
+
+
+def test_only_initializers_of_compiled_modules_are_run() -> None:
+    for other in (None, _socket.CAPI):
+        with pytest.raises(TypeError, match="not an initializer of a compiled module"):
+            native_module().initialize_module(other)
 
 
 FUZZ = """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from server.core.base.config import Config, ConfigError
@@ -38,3 +41,31 @@ def test_more_than_the_machine_can_spare_is_refused() -> None:
 
 def test_the_memory_of_this_machine_is_known() -> None:
     assert memory_bytes() > 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "least"),
+    [
+        ("0::/\n", {"memory.max": "1000"}, 1000),
+        ("0::/\n", {"memory.max": "max"}, None),
+        ("0::/system.slice/dyn@1.service\n", {"system.slice/dyn@1.service/memory.max": "1000"}, 1000),
+        ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "1000", "other/memory.max": "10"}, 1000),
+        ("5:cpu:/a\n4:memory:/a\n0::/\n", {"memory/a/memory.limit_in_bytes": "1000", "a/memory.max": "10"}, 1000),
+        ("4:memory:/host/only\n", {"memory/memory.limit_in_bytes": "1000"}, 1000),  # a container of Docker, version 1
+        ("0::/../../elsewhere\n", {"memory.max": "1000"}, 1000),
+        ("0::/a/../b\n", {"a/memory.max": "max", "b/memory.max": "1000"}, None),
+        ("\nno group\n0\n0:\n4:memory\n0::/a:b\n", {"a:b/memory.max": "1000"}, 1000),
+        ("0::/a\udcff\n", {"a\udcff/memory.max": "1000"}, 1000),  # a name of bytes that are not UTF-8
+        (None, {"memory.max": "1000"}, 1000),
+    ],
+)
+def test_the_limits_of_control_groups_count(
+    tmp_path: Path, groups: str | None, limits: dict[str, str], least: int | None
+) -> None:
+    for name, limit in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{limit}\n")
+    listed = tmp_path / "listed"
+    if groups is not None:
+        listed.write_bytes(os.fsencode(groups))
+    assert memory_bytes(listed, tmp_path) == (least or memory_bytes(listed, tmp_path / "none"))

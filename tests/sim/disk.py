@@ -60,6 +60,8 @@ class DamagedBlock(ValueError):
 class Disk:
     """`get`, `get_many` and `scan` are `server.core.records.records.Store`; the rest is the shell's and the faults'."""
 
+    sync_ms_max = 10
+
     def __init__(self, node: str, log: list[Change], events: Events) -> None:
         self.node = node
         self.raw: dict[bytes, bytes] = {}
@@ -150,6 +152,10 @@ class Disk:
             self.users.append((self._events.step, record, cause))
         elif not key.startswith(META):
             self._log.append(Change(self._events.step, self._events.now_ms, self.node, key, record, cause))
+
+    def sync_ms(self, rng: random.Random) -> int:
+        """How long the next sync takes."""
+        return rng.randint(1, self.sync_ms_max)
 
     def unsynced(self) -> int:
         """How many batches a sync that begins now will cover."""

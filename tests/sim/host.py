@@ -322,6 +322,7 @@ class Host(WallClock):
                 connection.write(data)
         if self._dies("some replies", bool(replies)):
             return
+        self.running.services.waiting.deliveries.sent(outbox.turn)
         for session in outbox.closing:
             connection = self.connections.pop(session.id, None)
             if connection is not None:
@@ -359,11 +360,11 @@ class Host(WallClock):
         self.events.after(delay_ms, lambda: self._tick(life) if number == self._timers else None)
 
     def _sync_every_second(self, life: int) -> None:
-        """The timer of durability.py: under `everysec` a sync, otherwise only one that the core waits for."""
+        """As durability.py: under `everysec` a sync, otherwise only one that the core waits for."""
         if self.life == life:
             batches, turn, policy = self.disk.unsynced(), self._turn, self.config.fsync
             if not batches or policy == "everysec" or (policy == "no" and self.running.state.sync_wanted):
-                self.events.after(self.rng.randint(1, 10), lambda: self._synced_in_passing(life, batches, turn))
+                self.events.after(self.disk.sync_ms(self.rng), lambda: self._synced_in_passing(life, batches, turn))
             else:
                 if self.running.state.sync_wanted and not self._syncing:  # `always`: these batches are no turn's
                     self._sync(life)
@@ -378,7 +379,7 @@ class Host(WallClock):
     def _sync(self, life: int) -> None:
         self._syncing = True
         covered, batches, turn = len(self._held), self.disk.unsynced(), self._turn
-        self.events.after(self.rng.randint(1, 10), lambda: self._synced(life, covered, batches, turn))
+        self.events.after(self.disk.sync_ms(self.rng), lambda: self._synced(life, covered, batches, turn))
 
     def _synced(self, life: int, covered: int, batches: int, turn: int) -> None:
         """A sync has ended: what it covered may be said. A sync runs in a thread, also while its loop lags."""

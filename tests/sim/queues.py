@@ -13,13 +13,15 @@ from collections.abc import Callable
 
 import hiredis
 
+from server.core.base.config import Config
 from tests.sim.clients import Connection
+from tests.sim.disk import Disk
 from tests.sim.faults import Storm
 from tests.sim.runs import CONVERGE_MS_MAX, HEAL_MS_MAX
 from tests.sim.world import World
 
 MOVED = b"moved"
-DRAIN_MS_MAX = 120_000
+DRAIN_MS_MAX = 120_000  # of producers, then of workers: with slow syncs a push takes half a second
 SETTLE_MS_MAX = 20_000
 
 
@@ -155,9 +157,18 @@ class Worker(Talker):
             self.taken += values
 
 
-def run(seed: int, faults: tuple[str, ...], elements: int = 60, pace_ms: int = 600) -> tuple[list[str], World]:
-    """Runs the seed: what is wrong in the end, and the world."""
-    world = World(seed, 3)
+def run(
+    seed: int,
+    faults: tuple[str, ...],
+    elements: int = 60,
+    pace_ms: int = 600,
+    config: Config | None = None,
+    sync_ms_max: int = Disk.sync_ms_max,
+) -> tuple[list[str], World]:
+    """Runs the seed: what is wrong in the end, and the world. A sync of a disk takes up to `sync_ms_max`."""
+    world = World(seed, 3, config)
+    for host in world.hosts:
+        host.disk.sync_ms_max = sync_ms_max
     world.start()
     world.run(200)
     rng = random.Random(f"queues {seed}")
@@ -168,9 +179,9 @@ def run(seed: int, faults: tuple[str, ...], elements: int = 60, pace_ms: int = 6
         Storm(world, list(faults), pace_ms, 6000)
     world.run(6000)
     world.heal(within_ms=1000)
-    told = []
-    if not world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and all(each.stopped for each in producers)):
-        return ["after the storm the nodes do not find each other"], world
+    told = _unfinished(world, producers)
+    if told:
+        return told, world
     end_ms = world.events.now_ms + DRAIN_MS_MAX
     while not _is_drained(world, keys, producers):  # once: later something may be put back
         if world.events.now_ms > end_ms:
@@ -185,6 +196,14 @@ def run(seed: int, faults: tuple[str, ...], elements: int = 60, pace_ms: int = 6
     if not world.run_until(CONVERGE_MS_MAX, lambda: not world.differences()):
         told.append("does not converge")
     return told + judge(world, keys, producers, workers, bool(faults)), world
+
+
+def _unfinished(world: World, producers: list[Producer]) -> list[str]:
+    if not world.run_until(HEAL_MS_MAX, world.at_peace):
+        return ["after the storm the nodes do not find each other"]
+    if not world.run_until(DRAIN_MS_MAX, lambda: all(each.stopped for each in producers)):
+        return ["the nodes find each other, and producers still push"]
+    return []
 
 
 def _is_drained(world: World, keys: list[bytes], producers: list[Producer]) -> bool:

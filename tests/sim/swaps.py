@@ -1,52 +1,57 @@
 """Swaps of databases in storms, while clients write and read: what must be there in the end, and what may never be seen.
 
-Theory. Each of the four databases has a *mark*, which says which one it was at the start, under two keys of different
-slots. Each writer writes keys that nobody else writes. So in the end
+Theory. Each database has a *mark*, which says which one it was at the start, under two keys of different slots. Each writer
+writes keys that nobody else writes. Each swapper has a pair of databases that no other swapper swaps; in every other seed
+the pairs overlap, so that the order of swaps matters. No swapper swaps more often than the document remembers
+(shared/numberings.py), so the documents of the nodes tell in the end which swaps were done. Whatever the faults,
 
     each acknowledged key   is in one of the databases, and in no other
-    the marks               are those of the start, in some order that all nodes show
-    the order               is that of an even or odd number of swaps, as the swappers were told, if the outcome of each is
-                            known and nodes were not cut off from each other
+    each pair               was swapped as often as its swapper was told OK; those of unknown outcome come on top, or not
+    the documents           of all nodes are the same
+    the marks               are, on all nodes, those of the start after the swaps of the document
 
 A reader reads both marks of a database in a transaction: they are of one database. While nothing is wrong, one who begins
-to read after a swap was answered with OK, and has read before the next one begins, reads what that swap has brought.
+to read after a swap was answered with OK, and has read before the next one begins, reads what that swap has brought; and no
+node ever has another swap before those that all have in the end: one order is seen from everywhere.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import hiredis
 
+from server.core.shared.numberings import OPEN_MAX, NumberingEntry, OrderedSwap
 from tests.sim.faults import Storm
 from tests.sim.host import Host
 from tests.sim.queues import Talker
 from tests.sim.runs import CONVERGE_MS_MAX, HEAL_MS_MAX
 from tests.sim.world import World
 
-DATABASES = 4
+SWAPPERS = 3
+APART = ((0, 1), (2, 3), (4, 5))
+OVERLAPPING = ((0, 1), (1, 2), (2, 0))
+DATABASES = 6
 MARKS = (b"mark", b"twin")
-# In these both sides may be told OK, or the node that ends has been alone with what it has ordered.
-APART = frozenset(("cut", "isolate", "partition", "very slow path", "freeze", "full disk", "outage", "lone restart"))
 
 
 class Swapper(Talker):
-    """Swaps two databases again and again."""
+    """Swaps the databases of its pair again and again."""
 
-    def __init__(self, world: World, rng: random.Random, databases: list[int]) -> None:
-        self.done: list[tuple[int, int]] = []
-        self.begun = self.unknown = 0
-        self._databases = databases
+    def __init__(self, world: World, rng: random.Random, pair: tuple[int, int]) -> None:
+        self.pair = pair
+        self.begun = self.done = self.unknown = 0
         super().__init__(world, rng)
 
     def command(self) -> list[bytes]:
         self.begun += 1
-        first, second = self.rng.sample(self._databases, 2)
-        return [b"SWAPDB", b"%d" % first, b"%d" % second]
+        self.stopped = self.begun == OPEN_MAX // SWAPPERS
+        return [b"SWAPDB", *[b"%d" % each for each in self.rng.sample(self.pair, 2)]]
 
     def take(self, asked: list[bytes], reply: object, is_present: bool) -> None:
         if reply == b"OK":
-            self.done.append((int(asked[1]), int(asked[2])))
+            self.done += 1
         elif not str(reply).startswith(("ERR", "DISKFULL", "BUSY", "CLUSTERDOWN")):
             self.unknown += 1
 
@@ -78,14 +83,16 @@ class Reader(Talker):
     """Reads both marks of a database in a transaction."""
 
     def __init__(self, world: World, rng: random.Random, swappers: list[Swapper], checks_age: bool) -> None:
+        """`checks_age`: nothing is wrong, and the pairs of the swappers do not overlap."""
         self.wrong: list[str] = []
         self._swappers, self._checks_age = swappers, checks_age
         self._place, self._database, self._at = 0, 0, (0, 0)
         super().__init__(world, rng)
 
     def _moment(self) -> tuple[int, int]:
-        """How many swaps have begun, and how many of these were answered."""
-        return sum(each.begun for each in self._swappers), sum(len(each.done) for each in self._swappers)
+        """How many swaps of the database have begun, and how many of these were answered."""
+        swappers = [each for each in self._swappers if self._database in each.pair]
+        return sum(each.begun for each in swappers), sum(each.done for each in swappers)
 
     def command(self) -> list[bytes]:
         lines = [[b"SELECT", b"%d" % self._database], [b"MULTI"], *[[b"GET", mark] for mark in MARKS], [b"EXEC"]]
@@ -112,7 +119,7 @@ class Reader(Talker):
             self.wrong.append(f"the marks of database {self._database} are {reply}")
         begun, done = self._moment()
         if self._checks_age and self._at == (begun, done) and begun == done:
-            expected = marks_after([pair for each in self._swappers for pair in each.done])[self._database]
+            expected = marks_after([each.pair for each in self._swappers for _ in range(each.done)])[self._database]
             if reply[0] != b"%d" % expected:
                 self.wrong.append(f"{reply} is old: database {self._database} is {expected} after {done} swaps")
 
@@ -125,7 +132,41 @@ def marks_after(swaps: list[tuple[int, int]]) -> list[int]:
     return marks
 
 
-def run(seed: int, faults: tuple[str, ...], swappers: int = 3, pace_ms: int = 600) -> list[str]:
+class Watcher:
+    """Looks which swaps the nodes have, every millisecond until `end_ms`."""
+
+    def __init__(self, world: World, end_ms: int) -> None:
+        self.seen: dict[tuple[OrderedSwap, ...], None] = {}
+        self._world, self._end_ms = world, end_ms
+        self._entries: list[object] = [None] * len(world.hosts)
+        self._look()
+
+    def _look(self) -> None:
+        for place, host in enumerate(self._world.hosts):
+            entries = entries_of(host)
+            if entries is not self._entries[place]:
+                self._entries[place] = entries
+                self.seen[swaps_of(host)] = None
+        if self._world.events.now_ms < self._end_ms:
+            self._world.events.after(1, self._look)
+
+    def judge(self) -> list[str]:
+        """What was wrong if nothing else was."""
+        final = swaps_of(self._world.hosts[0])
+        return [f"a node had {swaps}, and then {final}" for swaps in self.seen if swaps != final[: len(swaps)]]
+
+
+def entries_of(host: Host) -> Mapping[bytes, NumberingEntry]:
+    """The numberings that a node has, by cluster."""
+    return {} if host.node is None else host.node.services.numbering.sharing.document.entries
+
+
+def swaps_of(host: Host) -> tuple[OrderedSwap, ...]:
+    """The open swaps that a node has, in order."""
+    return tuple([swap for entry in entries_of(host).values() for swap in entry.swaps])
+
+
+def run(seed: int, faults: tuple[str, ...], pace_ms: int = 600) -> list[str]:
     """Runs the seed: what is wrong in the end."""
     world = World(seed, 3)
     world.start()
@@ -134,9 +175,11 @@ def run(seed: int, faults: tuple[str, ...], swappers: int = 3, pace_ms: int = 60
     for database in range(DATABASES):
         for mark in MARKS:
             assert in_database(world, world.hosts[0], database, b"SET", mark, b"%d" % database) == b"OK"
-    swapping = [Swapper(world, rng, list(range(DATABASES))) for _ in range(swappers)]
+    pairs = OVERLAPPING if seed % 2 else APART
+    swapping = [Swapper(world, rng, pair) for pair in pairs]
     writers = [Writer(world, rng, f"w{number}") for number in range(3)]
-    readers = [Reader(world, rng, swapping, swappers == 1 and not faults) for _ in range(3)]
+    readers = [Reader(world, rng, swapping, pairs is APART and not faults) for _ in range(3)]
+    watcher = Watcher(world, 0 if faults else world.events.now_ms + 6000)
     if faults:
         Storm(world, list(faults), pace_ms, 6000)
     world.run(6000)
@@ -149,7 +192,8 @@ def run(seed: int, faults: tuple[str, ...], swappers: int = 3, pace_ms: int = 60
     world.run(2000)
     if not world.run_until(CONVERGE_MS_MAX, lambda: not world.differences()):
         return ["does not converge"]
-    return [wrong for reader in readers for wrong in reader.wrong] + judge(world, swapping, writers, faults)
+    told = [wrong for reader in readers for wrong in reader.wrong] + judge(world, swapping, writers)
+    return told if faults else told + watcher.judge()
 
 
 def in_database(world: World, host: Host, database: int, *command: bytes) -> object:
@@ -160,28 +204,23 @@ def in_database(world: World, host: Host, database: int, *command: bytes) -> obj
     return operation.error or operation.reply
 
 
-def judge(world: World, swappers: list[Swapper], writers: list[Writer], faults: tuple[str, ...]) -> list[str]:
+def judge(world: World, swappers: list[Swapper], writers: list[Writer]) -> list[str]:
     """What is wrong in the end."""
     listed = [in_database(world, world.hosts[0], each, b"KEYS", b"*") for each in range(DATABASES)]
     told = []
     for key in [key for writer in writers for key in writer.acknowledged]:
         count = sum(key in keys for keys in listed)  # type: ignore[operator]
         told += [] if count == 1 else [f"{key!r} is in {count} databases"]
-    shown = [
-        [[in_database(world, host, each, b"GET", mark) for each in range(DATABASES)] for mark in MARKS]
-        for host in world.hosts
-    ]
-    marks = shown[0][0]
-    told += [] if all(each == [marks, marks] for each in shown) else [f"nodes show different databases: {shown}"]
-    if sorted(map(str, marks)) != sorted(str(b"%d" % each) for each in range(DATABASES)):
-        told.append(f"the marks are {marks}")
-    elif not APART & {*faults} and not sum(each.unknown for each in swappers):
-        done = [pair for each in swappers for pair in each.done]
-        if _is_odd([int(str(mark, "ascii")) for mark in marks]) != bool(len(done) % 2):  # type: ignore[call-overload]
-            told.append(f"{len(done)} swaps were done, and the marks are {marks}")
+    documents = [host.node.services.numbering.sharing.document for host in world.hosts if host.node is not None]
+    if documents != documents[:1] * len(world.hosts):
+        return [*told, f"nodes have different documents: {[document.encode() for document in documents]}"]
+    swaps = [(swap.first, swap.second) for swap in swaps_of(world.hosts[0])]
+    for swapper in swappers:
+        count = sum({*pair} == {*swapper.pair} for pair in swaps)
+        if not swapper.done <= count <= swapper.done + swapper.unknown:
+            told.append(f"{swapper.pair}: {swapper.done} swaps were done, {swapper.unknown} perhaps, {count} are known")
+    marks = [b"%d" % each for each in marks_after(swaps)]
+    for host in world.hosts:
+        shown = [[in_database(world, host, each, b"GET", mark) for each in range(DATABASES)] for mark in MARKS]
+        told += [] if shown == [marks, marks] else [f"the marks are {shown}, those of the document {marks}"]
     return told
-
-
-def _is_odd(order: list[int]) -> bool:
-    pairs = [(one, other) for place, one in enumerate(order) for other in order[place + 1 :]]
-    return bool(sum(one > other for one, other in pairs) % 2)

@@ -1,4 +1,4 @@
-"""Under fsync `always` a write is on W disks when its client hears of it (P1)."""
+"""Under fsync `always` a write is on W disks when its client hears of it (P1); what nobody has heard of is not told."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 
 from server.core.outbox import Outbox
 from tests.sim.host import Host
+from tests.sim.runs import config
 from tests.sim.seeds import seeds
 from tests.sim.test_wait import send
 from tests.sim.test_waitaof import cluster_of, durable
+from tests.sim.world import World
 
 
 def _replies_too_early(seed: int) -> list[str]:
@@ -42,3 +44,23 @@ def test_the_test_above_finds_what_is_said_before_the_sync(monkeypatch: pytest.M
 
     monkeypatch.setattr(Host, "finish_turn", finish_turn)
     assert any(_replies_too_early(seed) for seed in range(10))
+
+
+@pytest.mark.parametrize("home", [0, 1])
+def test_an_element_is_put_back_if_its_client_hangs_up_before_the_sync(home: int) -> None:
+    world = World(5, 3, config(fsync="always"))
+    for host in world.hosts:
+        host.disk.sync_ms_max = 400
+    world.start()
+    world.run(2000)
+    key, host = world.key_of(world.hosts[0]), world.hosts[home]
+    client = world.client(host)
+    waiting = client.send([b"BLPOP", key, b"0"])[0]
+    world.run(4000)
+    world.client(world.hosts[2]).send([b"RPUSH", key, b"a"])
+    deliveries = host.running.services.waiting.deliveries
+    assert world.events.run(4000, lambda: bool(deliveries.unsent)), "the reply is held"
+    client.hang_up()
+    world.run(10_000)
+    assert not waiting.answered and not deliveries.unsettled()
+    assert world.ask(world.hosts[2], "LRANGE", key, "0", "-1").reply == [b"a"]

@@ -13,6 +13,8 @@ from tests.sim.world import World, encode
 
 SETTLE_MS = 8000
 ROUNDS = 25
+LOST_REPLIES = {"too late": "TIMEOUT the reply was not made in time", "a fault": "ERR internal error"}
+MEMBERS = 9000  # more than two slices of a reply
 
 
 @pytest.fixture
@@ -190,3 +192,34 @@ def test_a_move_whose_nodes_die_keeps_its_element(world: World, which: str, cras
     assert left in ([b"x"], [b"x", b"x"])
     if moving.answered and not moving.error:
         assert world.ask(home, "LRANGE", destination, 0, -1).reply[:1] == [b"x"]
+
+
+@pytest.mark.parametrize("how", ["hang up", "TIMEOUT", "too late", "a fault", "nothing"])
+def test_a_wait_ends_while_a_long_reply_is_made(world: World, how: str) -> None:
+    """The reply of 9,000 members is made in several turns: they are put back if their client hangs up meanwhile, or if the
+    home is so late that their coordinator may put them back by itself, or if a fault ends it."""
+    home, key = world.hosts[0], world.key_of(world.hosts[1])
+    client = world.client(home)
+    number, waiting = client.send([b"CLIENT", b"ID"], encode(("BZMPOP", "0", "1", key, "MIN", "COUNT", MEMBERS)))
+    world.run(200)
+    scores = [word for member in range(MEMBERS) for word in (str(member), f"m{member}")]
+    world.client(world.hosts[2]).send(encode(("ZADD", key, *scores)))
+    assert world.events.run(2000, lambda: bool(home.running.state.procedures)), "the reply is made"
+    if how == "hang up":
+        client.hang_up()
+    elif how == "TIMEOUT":
+        assert world.ask(home, "CLIENT", "UNBLOCK", number.reply).reply == 1
+    elif how == "a fault":
+        home.running.state.unexpected.plant("procedure reply of a pop")
+    elif how == "too late":
+        home.freeze()
+        world.run(home.running.state.config.request_timeout_ms + 500)
+        home.thaw()
+    assert world.run_until(SETTLE_MS, lambda: not unsettled(world) and not home.running.state.procedures)
+    count = world.ask(world.hosts[2], "ZCARD", key).reply
+    if how == "hang up":
+        assert (waiting.answered, count) == (False, MEMBERS)
+    elif how in LOST_REPLIES:
+        assert count == MEMBERS and waiting.error.startswith(LOST_REPLIES[how])
+    else:
+        assert count == 0 and waiting.reply == [key, [[b"m%d" % each, b"%d" % each] for each in range(MEMBERS)]]

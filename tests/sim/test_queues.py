@@ -15,12 +15,14 @@ from server.core.waiting.order import AHEAD_MS
 from server.core.work.timers import CALLS_PER_TURN
 from tests.sim.clients import Client, Operation
 from tests.sim.queues import run
+from tests.sim.runs import config
 from tests.sim.seeds import seeds
 from tests.sim.typed import HARMLESS
 from tests.sim.world import World, encode
 
 PLANT_SEEDS = 40
 WAITERS = 10_000
+SLOW_SYNC_MS = 120
 
 
 def _faults_of(seed: int) -> tuple[str, ...]:
@@ -36,6 +38,13 @@ def test_in_calm_each_element_comes_once(seed: int) -> None:
 @pytest.mark.parametrize("seed", seeds(6, 120))
 def test_in_a_storm_none_is_lost(seed: int) -> None:
     assert run(seed, _faults_of(seed))[0] == []
+
+
+@pytest.mark.parametrize("seed", seeds(2, 40))
+def test_none_is_lost_where_power_fails_and_syncs_are_slow(seed: int) -> None:
+    """A push takes half a second there, so producers need long after the storm: the nodes find each other all the same."""
+    faults = tuple(sorted({"power loss", random.Random(seed).choice(HARMLESS)}))
+    assert run(seed, faults, config=config(fsync="always"), sync_ms_max=SLOW_SYNC_MS)[0] == []
 
 
 def _forget_the_dead_client(patch: Any) -> None:

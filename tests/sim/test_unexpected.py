@@ -25,7 +25,7 @@ from tests.sim.runs import Profile, config, run
 from tests.sim.world import World
 
 KEYS = [b"k%d" % number for number in range(40)]
-CLIENTS = ("command", "parts")  # procedures that a client waits for
+CLIENTS = ("command", "parts", "reply of a pop")  # procedures that a client waits for
 STRUCK_MS, WHOLE_MS = 70_000, 60_000
 DEATHS_MAX = 6  # STORE, ASK ABSORB and ASK MERGE once each, and the procedures that fetch a record twice
 
@@ -134,6 +134,7 @@ TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "layout merge": lambda world, host: _change_zone(world, world.hosts[1]),
     "layout publication": _change_zone,
     "command": _send([b"SET", b"%b", b"v", b"NX"]),
+    "reply of a pop": _send([b"ZADD", b"z", b"1", b"a"], [b"BZMPOP", b"0", b"1", b"z", b"MIN"]),
     "parts": _send([b"MSET", *[b"m%d" % (number // 2) for number in range(500)]]),
 }
 NAMES = [place.removeprefix("procedure ") for place in procedures()]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +331,67 @@ def test_an_export_with_expiries_of_fields_comes_back(target: int, tmp_path: Pat
     assert (done.returncode, done.stdout) == (0, "imported: 1 key\n")
     assert client.hgetall("h") == {b"stays": b"1", b"goes": b"2"}
     assert client.execute_command("HEXPIRETIME", "h", "FIELDS", 2, "stays", "goes") == [-1, EXPIRES_AT_S]
+
+
+class Hooked:
+    """Progress that does something when it is shown for the first time: a page of keys has been read then."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action: Callable[[], object] | None = action
+
+    def show(self, done: int, total: int, words: str) -> None:
+        action, self._action = self._action, None
+        if action is not None:
+            action()
+
+
+@pytest.mark.parametrize("swaps", [0, 1, 2])
+def test_an_export_while_databases_are_swapped_makes_no_file(target: int, tmp_path: Path, swaps: int) -> None:
+    """Even if they are swapped back before it ends."""
+    from dynamo_cli.failures import Failure
+    from dynamo_cli.moving import file_export
+    from dynamo_cli.target import Target
+
+    client = redis.Redis(port=target)
+    client.mset({"a": 1, "b": 2})
+    redis.Redis(port=target, db=1).set("c", 3)
+    shown = Hooked(lambda: [client.execute_command("SWAPDB", 0, 1) for _ in range(swaps)])
+    file, node = tmp_path / "dump.rdb", Target("127.0.0.1", target)
+    try:
+        if swaps:
+            with pytest.raises(Failure, match="databases were swapped meanwhile"):
+                file_export.export(file, node, None, shown)
+            assert list(tmp_path.iterdir()) == []
+            assert file_export.export(file, node, [0, 5], shown)["keys"] == (1 if swaps == 1 else 2)
+        else:
+            assert file_export.export(file, node, None, shown)["keys"] == 3
+    finally:
+        if swaps == 1:
+            client.execute_command("SWAPDB", 0, 1)
+
+
+def test_keys_that_are_too_large_are_refused_and_all_others_imported(port: int, target: int, tmp_path: Path) -> None:
+    """By what a key may have, a value, and a request: a node closes the connection of a request that is too long."""
+    source = redis.Redis(port=port)
+    source.config_set("rdbcompression", "no")
+    source.mset({f"key {number}": number for number in range(100)})
+    item = b"x" * (1 << 20)
+    for _ in range(70):
+        source.rpush("list of 70 MiB", item)
+    for _ in range(40):
+        source.rpush("list of 40 MiB", item)
+    for _ in range(30):
+        source.rpush("list of 30 MiB", item)
+    source.set("string of 17 MiB", item * 17)
+    done = run("import", f"redis://127.0.0.1:{port}", "--json", port=target, cwd=tmp_path, timeout_s=120)
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert (told["keys"], told["refused"], told["different"]) == (101, 3, 3)
+    limits = {each["key"]: each["error"] for each in told["refusals"]}
+    assert "record_bytes_max" in limits["list of 40 MiB"]
+    assert "value_bytes_max" in limits["string of 17 MiB"]
+    assert "request_bytes_max is 67108864" in limits["list of 70 MiB"]
+    assert "refused in database 0: 'list of 70 MiB': " in done.stderr
+    assert "raise the limit that the error names, on all nodes" in done.stderr
+    assert redis.Redis(port=target).llen("list of 30 MiB") == 30
+    assert redis.Redis(port=target).dbsize() == 101

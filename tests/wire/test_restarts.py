@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 PREVIOUS = "9177059"  # the last commit in which a layout knew of no phases
 BEFORE = "f059f95"  # the last commit in which nodes did not tell each other their versions and capabilities
 TYPELESS = "e16de1f"  # the last commit in which nodes could not read records of entries
+RESULTING = (
+    "ec18040"  # the last commit in which nodes shared the numbering of databases, and not the swaps it results from
+)
 CONFIG = "repair_interval_ms = 1000\n"
 
 
@@ -76,6 +79,12 @@ def before(tmp_path: Path) -> Path:
 def typeless(tmp_path: Path) -> Path:
     """The sources of the last version without types."""
     return _sources(TYPELESS, tmp_path / "typeless")
+
+
+@pytest.fixture
+def resulting(tmp_path: Path) -> Path:
+    """The sources of the last version that shared no swaps."""
+    return _sources(RESULTING, tmp_path / "resulting")
 
 
 def _sources(commit: str, place: Path) -> Path:
@@ -259,3 +268,33 @@ def _reach_a_quorum(node: WireNode) -> bool:
             return bool(client.mset({f"probe:{number}": "v" for number in range(30)}))
         except redis.RedisError:
             return False
+
+
+def test_databases_that_are_swapped_stay_so_in_a_rolling_upgrade(
+    make_cluster: Callable[..., WireCluster], resulting: Path
+) -> None:
+    """Of a version whose documents of numberings have another form, on the disk and in messages."""
+    old = {"PYTHONPATH": str(resulting)}
+    cluster = make_cluster(config=CONFIG, environments=dict.fromkeys(range(3), old))
+    first = cluster.nodes[0]
+    with first.client() as client:
+        assert client.set("key", "zero") and client.execute_command("SWAPDB", 0, 1)
+    for node in cluster.nodes:
+        node.upgrade()
+        assert node.stop() == 0
+        node.start()
+        wait_for(node.serves, "the node that was upgraded")
+        wait_for(lambda: all({*each.states().values()} == {"up"} for each in cluster.nodes), "all nodes to be up")
+        for each in cluster.nodes:
+            with each.client(db=1) as client:
+                assert client.get("key") == b"zero"
+            assert "damaged message" not in each.log and "refuses us" not in each.log, each.log[-2000:]
+        if node is first:
+            with node.client() as client, pytest.raises(redis.ResponseError, match="have not announced one: (n2, n3|n3, n2)$"):
+                client.execute_command("SWAPDB", 0, 2)
+    cluster.wait_healthy()
+    with first.client() as client:
+        assert client.execute_command("SWAPDB", 1, 2)
+    for each in cluster.nodes:
+        with each.client(db=2) as client:
+            assert client.get("key") == b"zero"

@@ -47,14 +47,14 @@ class State:
     """The shared state of one node. Each attribute has one of five roles (tests/core/base/test_state.py holds the table).
 
     durable     on the disk; whoever changes it writes it in the batch of the same turn
-                records, hints, readers, with_databases, with_spaces
+                records, hints, readers, with_databases, with_swaps
                 layout: membership.py; is_filling: filling.py; quarantine: Node.crash_report
     view        computed from other state, and from nothing else, by the function named
                 adopt, leave: members, read_quorum, write_quorum, route_shift, route_table
                 reroute: routes, deletion_routes, routed_generation, by what is known of members, and of the space on disks
                 at, keep_time, follow_time: now_ms, time_ms, wall_offset_ms, has_time
                 note_capabilities: capable, and its parts orderly, comparing, patching, scripting, transacting,
-                knowing_users, knowing_libraries, knowing_spaces, queueing, publishing, tracing, knowing_origins; tls_ports
+                knowing_users, knowing_libraries, knowing_swaps, queueing, publishing, tracing, knowing_origins; tls_ports
                 refuse_clients, serve_clients: requests_max, refusal; users.py: no_layout, users_bytes; numbering
     memory      of this run of the process; a restart begins anew
                 who we are: id, member, actor, guest_actor, incarnation, config, staged_bytes_min, rng
@@ -142,7 +142,7 @@ class State:
         """The tables of what is known of peers, besides liveness; empty at the start."""
         self.readers = Readers(self.records, self.id)
         self.with_databases = Readers(self.records, self.id, known.DATABASES, b"databases")
-        self.with_spaces = Readers(self.records, self.id, known.SPACES, b"spaces")
+        self.with_swaps = Readers(self.records, self.id, known.SWAPS, b"swaps")
         self.tls_ports: dict[str, int] = {}  # by peer: where it takes TLS, as it has said when we were connected last
         self.links: set[str] = set()  # peers to which our link is open; never iterated
         self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
@@ -157,7 +157,7 @@ class State:
         self.knowing_users, self.knowing_libraries = peers[known.USERS], peers[known.FUNCTIONS]
         self.queueing, self.tracing = peers[known.QUEUES], peers[known.TRACING]
         self.publishing, self.knowing_origins = peers[known.PUBLISHING], peers[known.ORIGINS]
-        self.knowing_spaces = peers[known.SPACES]
+        self.knowing_swaps = peers[known.SWAPS]
         self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
         self.attributing: dict[str, None] = {}  # those of them that want to know which changes their clients have made
         self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
@@ -344,7 +344,7 @@ class State:
                 peers[peer] = None
             else:
                 peers.pop(peer, None)
-        for readers in (self.readers, self.with_databases, self.with_spaces):
+        for readers in (self.readers, self.with_databases, self.with_swaps):
             readers.announced(peer, capabilities)
         self.tls_ports[peer] = known.tls_port_in(capabilities)
 

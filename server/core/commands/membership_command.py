@@ -18,13 +18,13 @@ from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.newcomers import Newcomer, is_too_old, of_earlier_version
 from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
-from server.core.commands.quorum_command import check_capabilities, check_members, parse_numbers
+from server.core.commands.quorum_command import check_capabilities, check_fewer, check_members, parse_numbers
 from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import PeerState
 from server.core.membership.staging import Wanted, digest
-from server.core.messages.numberings import KNOWSPACES
+from server.core.messages.numberings import KNOWSWAPS
 from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
@@ -269,6 +269,7 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
         following = yield from _following(services, layout, changes)
         yield from _check_versions(services, layout, following)
         yield from check_members(services, layout, changes)
+        check_fewer(services, layout, following, changes)
         yield from services.membership.prepare(following)
         if _to_commit(services, layout_of(services), epoch) != changes:
             raise CommandError("STALEPLAN what is staged has changed meanwhile: look at `dyn cluster plan` again")
@@ -290,7 +291,7 @@ def _check_versions(services: Services, layout: Layout, following: Layout) -> Ge
     ids = [member.id for member in newcomers]
     knowing: dict[str, bytes] = {}
     if ids and services.numbering.is_swapped:
-        knowing = yield services.questions.ask(present, KNOWSPACES, ids, patience_ms=REPORT_PATIENCE_MS)
+        knowing = yield services.questions.ask(present, KNOWSWAPS, ids, patience_ms=REPORT_PATIENCE_MS)
     for index, member in enumerate(newcomers):
         is_unknown = services.numbering.is_swapped and not any(known and known[index] for known in knowing.values())
         if is_unknown or is_too_old(services.state, member.id, layout):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from protocol.json_documents import parse
-from protocol.peer_versions import DATABASES, ENTRIES, QUORUMS, REPLICA_COUNTS, SPACES
+from protocol.peer_versions import DATABASES, ENTRIES, QUORUMS, REPLICA_COUNTS, SWAPS
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages.shapes import DOCUMENT_BYTES_MAX
@@ -29,7 +29,7 @@ _KINDS = {
     "has_databases": bool,
     "has_quorums": bool,
     "has_replica_counts": bool,
-    "has_spaces": bool,
+    "has_swaps": bool,
     "secrets": tuple,
 }
 
@@ -38,7 +38,7 @@ _KINDS = {
 class Newcomer:
     """A node that is to become a member, as it answers MYSELF. `keys` are the records that it holds, `reads_types` says
     whether it announces that it reads records of entries, `has_databases` whether it knows databases, `has_quorums` whether
-    it knows changes of R and W, `has_replica_counts` those of N, `has_spaces` whether it knows SWAPDB, `secrets` are the
+    it knows changes of R and W, `has_replica_counts` those of N, `has_swaps` whether it knows SWAPDB, `secrets` are the
     fingerprints of its secrets, `tls_peers` is its setting (empty: a version that does not tell it)."""
 
     id: str
@@ -53,7 +53,7 @@ class Newcomer:
     has_databases: bool = False
     has_quorums: bool = False
     has_replica_counts: bool = False
-    has_spaces: bool = False
+    has_swaps: bool = False
     secrets: tuple[str, ...] = ()
     tls_peers: str = ""
 
@@ -76,7 +76,7 @@ class Newcomer:
                 has_databases=DATABASES.decode() in list(answer.get("capabilities", ())),
                 has_quorums=QUORUMS.decode() in list(answer.get("capabilities", ())),
                 has_replica_counts=REPLICA_COUNTS.decode() in list(answer.get("capabilities", ())),
-                has_spaces=SPACES.decode() in list(answer.get("capabilities", ())),
+                has_swaps=SWAPS.decode() in list(answer.get("capabilities", ())),
                 secrets=tuple(answer.get("secrets", ())),
                 tls_peers=answer.get("tls_peers", ""),
             )
@@ -116,13 +116,13 @@ class Newcomer:
         state = services.state
         state.readers.announced(self.id, (ENTRIES,) if self.reads_types else ())
         state.with_databases.announced(self.id, (DATABASES,) if self.has_databases else ())
-        state.with_spaces.announced(self.id, (SPACES,) if self.has_spaces else ())
+        state.with_swaps.announced(self.id, (SWAPS,) if self.has_swaps else ())
         changes_n = layout.changes_n or any(change.kind == REPLICA_COUNT for change in services.staging.changes())
         may_change_n = changes_n or _all_know(state, layout, REPLICA_COUNTS)
         may_change_quorums = bool(layout.written_w) or _all_know(state, layout, QUORUMS)
         lacks_numbers = (may_change_quorums and not self.has_quorums) or (may_change_n and not self.has_replica_counts)
-        lacks_spaces = services.numbering.is_swapped and not self.has_spaces
-        if lacks_numbers or lacks_spaces or is_too_old(state, self.id, layout):
+        lacks_swaps = services.numbering.is_swapped and not self.has_swaps
+        if lacks_numbers or lacks_swaps or is_too_old(state, self.id, layout):
             raise CommandError(of_earlier_version(f"{self.name} ({self.address})"))
 
     def check_secret(self, services: Services) -> None:

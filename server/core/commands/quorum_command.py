@@ -47,6 +47,25 @@ def check_capabilities(services: Services, layout: Layout, kinds: Sequence[str])
         )
 
 
+def check_fewer(services: Services, layout: Layout, following: Layout, changes: Sequence[Change]) -> None:
+    """Raises CommandError if the commit leaves fewer than N nodes, and a member has not announced `replicas`.
+
+    A member of an earlier version would read and write by the smaller R and W at once, and its reads would miss writes. One
+    that is removed, or replaced because it is gone, need not know it. While N changes, the commit that began that has
+    checked all members."""
+    if not following.changes_n or layout.changes_n:
+        return
+    state = services.state
+    gone = [change.node for change in changes if change.kind == REMOVE or change.gone]
+    able = state.capable[REPLICA_COUNTS]
+    old = [each.name for each in by_name(layout) if each.id not in (state.id, *gone) and each.id not in able]
+    if old:
+        raise CommandError(
+            f"ERR this commit leaves fewer than N={layout.n} nodes, and these nodes have not announced that they know such "
+            f"changes: {', '.join(old)}. Start or upgrade them first, or let fewer nodes leave"
+        )
+
+
 def check_members(services: Services, layout: Layout, changes: Sequence[Change]) -> Generator[Step, Answers, None]:
     """Raises CommandError unless every member that has to uses the present layout, and no older one.
 

@@ -22,8 +22,8 @@ from server.core.commands.typed import ANY, reading, updating, with_state
 from server.core.formats import payload_reader, payload_writer, payloads
 from server.core.formats.payloads import PayloadError, TooLarge, Value
 from server.core.records.draft import Draft
-from server.core.records.kinds import HASH, LIST, NONE, SET, STREAM, STRING, ZSET
-from server.core.records.slicing import Pace, Slices, collected, each_of, fields_of, in_order, items_of, made_of
+from server.core.records.kinds import EXPIRY_MARK, HASH, LIST, NONE, SET, STREAM, STRING, ZSET
+from server.core.records.slicing import Pace, Slices, each_of, fields_of, in_order, items_of, made_of
 from server.core.records.views import View, unpack_score
 
 _KEY_TYPES = {payloads.SET: SET, payloads.HASH: HASH, payloads.ZSET: ZSET, payloads.LIST: LIST, payloads.STREAM: STREAM}
@@ -44,10 +44,7 @@ def dump(view: View) -> Slices[bytes]:
     if view.key_type == SET:
         return (yield from payload_writer.dump_set((yield from fields_of(view))))
     if view.key_type == HASH:
-        fields = yield from collected(view.lasting_items())
-        pairs = yield from each_of(_pair, fields)
-        expiries_ms = yield from each_of(_expiry, [each for each in fields if each[2]])
-        return (yield from payload_writer.dump_hash(pairs, dict(expiries_ms)))
+        return (yield from _dump_hash(view))
     if view.key_type == ZSET:
         ranked = yield from made_of(_scored, view)
         return (yield from payload_writer.dump_zset((yield from in_order(ranked))))
@@ -58,12 +55,18 @@ def dump(view: View) -> Slices[bytes]:
     raise CommandError("ERR the key holds a type of a later version, which this node cannot dump")
 
 
-def _pair(item: tuple[bytes, bytes, int]) -> tuple[bytes, bytes]:
-    return item[0], item[1]
-
-
-def _expiry(item: tuple[bytes, bytes, int]) -> tuple[bytes, int]:
-    return item[0], item[2]
+def _dump_hash(view: View) -> Slices[bytes]:
+    """Reads expiring fields twice instead of keeping them in a list: freeing 100,000 takes 5 ms in one piece."""
+    count, first_ms, pace = 0, 0, Pace()
+    for _, _, expires_at_ms in view.lasting_items() if view.marks & EXPIRY_MARK else ():
+        if pace.is_full():
+            yield
+        count += 1
+        if expires_at_ms and (not first_ms or expires_at_ms < first_ms):
+            first_ms = expires_at_ms
+    if first_ms:
+        return (yield from payload_writer.dump_expiring_hash(view.lasting_items(), count, first_ms))
+    return (yield from payload_writer.dump_hash((yield from items_of(view))))
 
 
 def _scored(item: tuple[bytes, bytes]) -> tuple[float, bytes]:

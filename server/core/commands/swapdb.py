@@ -2,8 +2,7 @@
 
 Theory. The node of the client has the swap ordered by one node, takes over the document that results, and asks all other
 members to do so (services/numbering.py). It answers OK once each member that is not known to be down has adopted the swap.
-If the swap is lost to another one that was ordered at the same time elsewhere, it is ordered again. All this ends after
-`request_timeout_ms`, with an error that says what is known.
+Nodes that have not answered are asked again until `request_timeout_ms` have passed. Then an error says what is known.
 
 The swap has an id, so it may be asked for again, and of another node, without being done twice. A node that has not
 answered may have ordered it. So if another one refuses afterwards, that does not mean that nothing was swapped.
@@ -122,7 +121,7 @@ def _unconfirmed(services: Services, swap_id: str, deadline_ms: int) -> Generato
     Those that are known to be down are asked, too: one that was frozen has the document before it reads anything later."""
     state, numbering = services.state, services.numbering
     ids = [member.id for member in layout_of(services).members if member.id != state.id]
-    others = [node for node in ids if not state.with_spaces.is_unable(node)]
+    others = [node for node in ids if not state.with_swaps.is_unable(node)]
     answers = yield services.questions.ask(
         others,
         NUMBERED,

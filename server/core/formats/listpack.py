@@ -21,6 +21,9 @@ from server.core.formats.payloads import TooLarge
 _HEADER_BYTES: Final = 6
 _END: Final = 0xFF
 _UNCOUNTED: Final = 0xFFFF
+_RUN_ENTRIES: Final = 256
+_INTEGER_TEXT_BYTES_MAX: Final = 20
+_DIGIT_MAX: Final = ord("9")  # a minus comes before digits
 _INTEGER_BYTES: Final = {0xF1: 2, 0xF2: 3, 0xF3: 4, 0xF4: 8}  # by type byte
 
 
@@ -29,37 +32,49 @@ def pack(entries: Iterable[bytes]) -> bytes:
     body = bytearray()
     count = 0
     for entry in entries:
-        encoded = _encoded(entry)
-        body += encoded
-        body += _back_length(len(encoded))
+        append(body, entry)
         count += 1
+    return sealed(body, count)
+
+
+def sealed(body: bytes | bytearray, count: int) -> bytes:
+    """The listpack whose entries, of this number, have been appended to `body`."""
     header = (_HEADER_BYTES + len(body) + 1).to_bytes(4, "little") + min(count, _UNCOUNTED).to_bytes(2, "little")
     return b"%b%b\xff" % (header, bytes(body))
 
 
-def packed_bytes(entry: bytes) -> int:
-    """The size of a string within a listpack."""
-    encoded = len(_encoded(entry))
-    return encoded + len(_back_length(encoded))
-
-
-def _encoded(entry: bytes) -> bytes:
-    """A string with its type and size, as an integer if it spells one."""
-    number = integer_of(entry)
-    if number is not None:
-        return _encoded_integer(number)
+def append(body: bytearray, entry: bytes) -> None:
+    """Appends a string with its type and size, as an integer if it spells one."""
     size = len(entry)
+    if 0 < size <= _INTEGER_TEXT_BYTES_MAX and entry[0] <= _DIGIT_MAX:
+        number = integer_of(entry)
+        if number is not None:
+            append_integer(body, number)
+            return
     if size < 64:
-        return b"%c%b" % (0x80 | size, entry)
-    if size < 4096:
-        return b"%c%c%b" % (0xE0 | size >> 8, size & 0xFF, entry)
-    return b"\xf0%b%b" % (size.to_bytes(4, "little"), entry)
+        body.append(0x80 | size)
+        body += entry
+        body.append(size + 1)
+        return
+    head = b"%c%c" % (0xE0 | size >> 8, size & 0xFF) if size < 4096 else b"\xf0%b" % size.to_bytes(4, "little")
+    body += head
+    body += entry
+    body += _back_length(len(head) + size)
+
+
+def append_integer(body: bytearray, number: int) -> None:
+    """Appends a string that spells this integer."""
+    if 0 <= number < 128:
+        body.append(number)
+        body.append(1)
+        return
+    encoded = _encoded_integer(number)
+    body += encoded
+    body.append(len(encoded))
 
 
 def _encoded_integer(number: int) -> bytes:
-    """An integer in the fewest bytes."""
-    if 0 <= number < 128:
-        return bytes((number,))
+    """An integer above 127 or below 0 in the fewest bytes."""
     if -4096 <= number < 4096:
         return (0xC000 | number & 0x1FFF).to_bytes(2, "big")
     for kind, size in _INTEGER_BYTES.items():
@@ -89,34 +104,53 @@ def unpack(data: bytes, entries_max: int, pace: Pace) -> Slices[list[bytes]]:
     entries: list[bytes] = []
     place = _HEADER_BYTES
     while place < size - 1:
-        if pace.is_full():
-            yield
-        entry, end = _entry(data, place)
-        back = _back_length(end - place)
-        after = end + len(back)
-        if after >= size or data[end:after] != back:
-            raise ValueError("an entry of a listpack has another size")
-        if len(entries) == entries_max:
+        before = len(entries)
+        place = _unpack_some(data, place, entries, min(before + _RUN_ENTRIES, entries_max))
+        if place < size - 1 and len(entries) == entries_max:
             raise TooLarge
-        entries.append(entry)
-        place = after
+        if pace.is_full(len(entries) - before):
+            yield
     count = int.from_bytes(data[4:6], "little")
     if count not in (_UNCOUNTED, len(entries)):
         raise ValueError("a listpack has another number of entries")
     return entries
 
 
+def _unpack_some(data: bytes, place: int, entries: list[bytes], entries_max: int) -> int:
+    """Adds the entries from a place on, until there are so many. Returns the place behind them."""
+    end = len(data) - 1
+    while place < end and len(entries) < entries_max:
+        kind = data[place]
+        if 0x80 <= kind < 0xC0:  # most are short strings
+            after = place + 1 + (kind & 0x3F)
+            entry = data[place + 1 : after]
+        else:
+            entry, after = _entry(data, place)
+        size = after - place
+        back_bytes = 1
+        if size >= 128:
+            back = _back_length(size)
+            back_bytes = len(back)
+            is_sound = data[after : after + back_bytes] == back
+        else:
+            is_sound = after < end and data[after] == size
+        if not is_sound or after + back_bytes > end:
+            raise ValueError("an entry of a listpack has another size")
+        entries.append(entry)
+        place = after + back_bytes
+    return place
+
+
 def _entry(data: bytes, place: int) -> tuple[bytes, int]:
-    """The string at a place, and where its back length begins. What lies beyond the data is missing from the string."""
+    """The string at a place, which is no short one, and where its back length begins. What lies beyond the data is missing
+    from the string."""
     kind = data[place]
     if kind < 0x80:
         return b"%d" % kind, place + 1
-    if kind < 0xC0:
-        start, size = place + 1, kind & 0x3F
-    elif kind < 0xE0:
+    if kind < 0xE0:
         number = int.from_bytes(data[place : place + 2], "big") & 0x1FFF
         return b"%d" % (number - 0x2000 if number & 0x1000 else number), place + 2
-    elif kind < 0xF0:
+    if kind < 0xF0:
         start, size = place + 2, int.from_bytes(data[place : place + 2], "big") & 0xFFF
     elif kind == 0xF0:
         start, size = place + 5, int.from_bytes(data[place + 1 : place + 5], "little")

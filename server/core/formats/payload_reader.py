@@ -8,7 +8,7 @@ a compressed string.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import inf, isnan
 from struct import Struct
 from typing import Final
@@ -171,12 +171,12 @@ def _string(reader: _Reader) -> Slices[Value]:
 
 def _of_singles(kind: int, read: Slices[list[bytes]]) -> Slices[Value]:
     strings = yield from read
-    return Value(kind, b"", list(_singles(strings)), {})
+    return Value(kind, b"", _singles(strings), {})
 
 
-def _singles(strings: list[bytes]) -> Iterator[Pair]:
-    """Yields the items of a list or a set."""
-    return ((string, b"") for string in strings)
+def _singles(strings: list[bytes]) -> list[Pair]:
+    """The items of a list or a set."""
+    return [(string, b"") for string in strings]
 
 
 def _of_pairs(strings: list[bytes]) -> list[Pair]:
@@ -235,12 +235,12 @@ def _intset(reader: _Reader) -> Slices[Value]:
         raise ValueError("an intset has another size")
     places = range(8, len(data), width)
     items: list[Pair] = []
-    before = -inf
+    before: int | None = None
     for place in places:
         if reader.pace.is_full():
             yield
         number = int.from_bytes(data[place : place + width], "little", signed=True)
-        if number <= before:
+        if before is not None and number <= before:
             raise ValueError("an intset is not sorted")
         before = number
         items.append((reader.charged(b"%d" % number), b""))
@@ -280,11 +280,17 @@ def _stream(reader: _Reader) -> Slices[Value]:
     items: list[Pair] = []
 
     def add(entry: Pair) -> None:
+        if items and entry[0] < items[-1][0]:
+            raise ValueError("an entry of a stream is older than the one before")
         reader.charged(entry[1])
         items.append(entry)
 
+    before = b""
     for _ in range(reader.length()):
         first = yield from reader.block()
+        if first <= before:
+            raise ValueError("a node of a stream is not behind the one before")
+        before = first
         node = yield from reader.block()
         left = reader.bytes_left
         words = yield from listpack.unpack(node, left // _ITEM_BYTES, reader.pace)

@@ -7,7 +7,7 @@ nearly all small collections, which are one string each. Collections are written
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Final
 
@@ -121,10 +121,8 @@ def _intset(numbers: list[int]) -> bytes:
     return header + b"".join([number.to_bytes(width, "little", signed=True) for number in numbers])
 
 
-def dump_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, int]) -> Slices[bytes]:
-    """Returns the payload of a hash; `expiries_ms` has the fields that expire by themselves."""
-    if expiries_ms:
-        return (yield from _dump_expiring_hash(pairs, expiries_ms))
+def dump_hash(pairs: Sequence[tuple[bytes, bytes]]) -> Slices[bytes]:
+    """Returns the payload of a hash whose fields do not expire by themselves."""
     if len(pairs) <= _HASH_LISTPACK_ENTRIES_MAX and all(
         len(field) <= _LISTPACK_ITEM_BYTES_MAX and len(value) <= _LISTPACK_ITEM_BYTES_MAX for field, value in pairs
     ):
@@ -141,17 +139,16 @@ def dump_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, 
     return writer.sealed()
 
 
-def _dump_expiring_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, int]) -> Slices[bytes]:
-    """As Redis 7.4 writes it: the first expiry, and for each field how much later, plus 1, it expires; 0 for never."""
+def dump_expiring_hash(fields: Iterable[tuple[bytes, bytes, int]], count: int, first_ms: int) -> Slices[bytes]:
+    """Returns the payload of a hash of `count` fields, each with its value and its expiry, 0 for never; `first_ms` is the
+    first expiry. Redis 7.4 writes for each field how much later, plus 1, it expires; 0 for never."""
     writer = _Writer(payloads.TYPE_HASH_METADATA)
-    first_ms = min(expiries_ms.values())
     writer.out += first_ms.to_bytes(8, "little")
-    writer.length(len(pairs))
-    for field, value in pairs:
+    writer.length(count)
+    for field, value, expires_at_ms in fields:
         if writer.pace.is_full(3):
             yield
-        expiry_ms = expiries_ms.get(field, 0)
-        writer.length(expiry_ms - first_ms + 1 if expiry_ms else 0)
+        writer.length(expires_at_ms - first_ms + 1 if expires_at_ms else 0)
         writer.string(field)
         writer.string(value)
     return writer.sealed(payloads.VERSION_OF_FIELD_EXPIRIES)
@@ -180,23 +177,28 @@ def dump_zset(ranked: Sequence[tuple[float, bytes]]) -> Slices[bytes]:
 
 def dump_list(elements: Sequence[bytes]) -> Slices[bytes]:
     """Returns the payload of a list, in nodes as if its elements had been pushed one by one to its end."""
-    nodes: list[list[bytes]] = []
-    room = -1
+    nodes: list[bytes] = []
+    body, count, room = bytearray(), 0, -1
     writer = _Writer(payloads.TYPE_LIST_QUICKLIST_2)
     for element in elements:
         if writer.pace.is_full(2):
             yield
         if len(element) + _LIST_NODE_OVERHEAD_BYTES > room:
-            nodes.append([])
-            room = _LIST_NODE_BYTES_MAX - _LISTPACK_EMPTY_BYTES
-        nodes[-1].append(element)
-        room -= listpack.packed_bytes(element)
+            if count:
+                nodes.append(listpack.sealed(body, count))
+            body, count, room = bytearray(), 0, _LIST_NODE_BYTES_MAX - _LISTPACK_EMPTY_BYTES
+        before = len(body)
+        listpack.append(body, element)
+        count += 1
+        room -= len(body) - before
+    if count:
+        nodes.append(listpack.sealed(body, count))
     writer.length(len(nodes))
     for node in nodes:
-        if writer.pace.is_full(2 * len(node)):
+        if writer.pace.is_full(2):
             yield
         writer.length(_PACKED_NODE)
-        writer.string(listpack.pack(node))
+        writer.string(node)
     return writer.sealed()
 
 

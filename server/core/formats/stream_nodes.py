@@ -34,6 +34,7 @@ _SAME_FIELDS: Final = 2
 _NODE_ENTRIES_MAX: Final = 100  # as Redis' stream-node-max-entries and stream-node-max-bytes
 _NODE_BYTES_MAX: Final = 4096
 _LISTPACK_EMPTY_BYTES: Final = 7
+_COUNT_BYTES: Final = 2  # of the number of entries, as of a new node
 _HALF: Final = 1 << 63
 _MASK: Final = (1 << 64) - 1
 
@@ -52,6 +53,7 @@ def unpack(first: bytes, words: Sequence[bytes], add: Callable[[Entry], None], p
     place = 3 + size
     if _number(words, place) or not fields:
         raise ValueError("a node of a stream has no fields")
+    heads = [resp.bulk(field) for field in fields]
     place += 1
     while place < len(words):
         start = place
@@ -59,20 +61,26 @@ def unpack(first: bytes, words: Sequence[bytes], add: Callable[[Entry], None], p
         place += 3
         if flags & _SAME_FIELDS:
             values = _some(words, place, size)
-            pairs = [each for pair in zip(fields, values, strict=True) for each in pair]
+            array = _array(heads, values)
             place += size
         else:
             count = 2 * _number(words, place)
-            pairs = _some(words, place + 1, count)
+            values = _some(words, place + 1, count)
+            array = resp.array([resp.bulk(word) for word in values])
             place += 1 + count
-        if _number(words, place) != place - start or not pairs:
+        if _number(words, place) != place - start or not values:
             raise ValueError("an entry of a stream has another size")
         place += 1
         if not flags & _DELETED:
-            field = ID.pack(first_ms + ms & _MASK, first_sequence + sequence & _MASK)
-            add((field, resp.array([resp.bulk(word) for word in pairs])))
-        if pace.is_full(1 + len(pairs)):
+            add((ID.pack(first_ms + ms & _MASK, first_sequence + sequence & _MASK), array))
+        if pace.is_full(1 + 2 * len(values)):
             yield
+
+
+def _array(heads: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+    """Fields and values as an array, from the encoded fields."""
+    pairs = [b"%b$%d\r\n%b\r\n" % (head, len(value), value) for head, value in zip(heads, values, strict=True)]
+    return b"*%d\r\n%b" % (2 * len(pairs), b"".join(pairs))
 
 
 def _number(words: Sequence[bytes], place: int) -> int:
@@ -111,40 +119,58 @@ def pack(entries: Iterable[Entry], pace: Pace) -> Slices[list[Node]]:
 class _OpenNode:
     """A node that entries are added to."""
 
-    __slots__ = ("_body", "_bytes", "_count", "_fields", "_first", "_last", "_ms", "_sequence")
+    __slots__ = ("_body", "_count", "_fields", "_first", "_items", "_last", "_ms", "_sequence")
 
     def __init__(self, first: bytes, fields: list[bytes]) -> None:
         self._first = self._last = first
         self._ms, self._sequence = ID.unpack(first)
         self._fields = fields
         self._count = 0
-        self._body: list[bytes] = []
-        self._bytes = _LISTPACK_EMPTY_BYTES + listpack.packed_bytes(b"0")
-        self._extend([b"0", b"%d" % len(fields), *fields, b"0"])
+        self._items = 0
+        self._body = bytearray()  # all behind the number of entries
+        self._number(0)
+        self._number(len(fields))
+        self._append(fields)
+        self._number(0)
 
-    def _extend(self, words: list[bytes]) -> None:
-        self._body += words
-        self._bytes += sum(map(listpack.packed_bytes, words))
+    def _number(self, number: int) -> None:
+        listpack.append_integer(self._body, number)
+        self._items += 1
+
+    def _append(self, words: list[bytes]) -> None:
+        for word in words:
+            listpack.append(self._body, word)
+        self._items += len(words)
 
     def has_room(self, field: bytes, words: list[bytes]) -> bool:
         """Whether Redis would add the entry to this node."""
-        has_room = self._count < _NODE_ENTRIES_MAX and self._bytes + sum(map(len, words)) < _NODE_BYTES_MAX
-        return has_room or field == self._last
+        if field == self._last:
+            return True
+        size_bytes = _LISTPACK_EMPTY_BYTES + _COUNT_BYTES + len(self._body) + sum(map(len, words))
+        return self._count < _NODE_ENTRIES_MAX and size_bytes < _NODE_BYTES_MAX
 
     def add(self, field: bytes, words: list[bytes]) -> None:
         """Adds an entry."""
         ms, sequence = ID.unpack(field)
         has_same_fields = words[::2] == self._fields
-        items = words[1::2] if has_same_fields else [b"%d" % (len(words) // 2), *words]
-        flags = _SAME_FIELDS if has_same_fields else 0
-        places = [b"%d" % _signed(ms - self._ms), b"%d" % _signed(sequence - self._sequence)]
-        self._extend([b"%d" % flags, *places, *items, b"%d" % (3 + len(items))])
+        self._number(_SAME_FIELDS if has_same_fields else 0)
+        self._number(_signed(ms - self._ms))
+        self._number(_signed(sequence - self._sequence))
+        if has_same_fields:
+            items = words[1::2]
+        else:
+            items = words
+            self._number(len(words) // 2)
+        self._append(items)
+        self._number(3 + len(items) + (not has_same_fields))
         self._count += 1
         self._last = field
 
     def packed(self) -> Node:
         """The node."""
-        return self._first, listpack.pack([b"%d" % self._count, *self._body])
+        count = bytearray()
+        listpack.append_integer(count, self._count)
+        return self._first, listpack.sealed(count + self._body, self._items + 1)
 
 
 def _signed(difference: int) -> int:

@@ -3,8 +3,11 @@
 Theory. NUMBERS carries a document; whoever gets it merges it. NUMVIEW carries the digest of the sender's document, with
 each gossip, so that a difference is noticed. SWAP asks the node that orders swaps for one; the answer is the document then,
 or why nothing was done. NUMBERED is NUMBERS as a question: the answer is the document of the node once it has merged both.
-KNOWSPACES asks which of some nodes have announced the capability `spaces` to the one who is asked. All go only to nodes
-that have that capability.
+KNOWSWAPS asks which of some nodes have announced the capability `swaps` to the one who is asked. All others go only to
+nodes that have that capability.
+
+Before, an entry was the numbering after its latest swap, with the version of that one and the ids of the latest ones. So
+it stands on the disks of nodes that are upgraded, and is read as an entry whose swaps are all settled.
 """
 
 from __future__ import annotations
@@ -19,11 +22,19 @@ from server.core.messages.asking import Items, Question, read_flags, write_flags
 from server.core.messages.kinds import Kind
 from server.core.messages.reader import Malformed, Reader
 from server.core.shared.document import DIGEST_DIGITS
-from server.core.shared.numberings import SWAP_ID_DIGITS, SWAPS_MAX, Numberings, entry_of
+from server.core.shared.numberings import (
+    CLUSTER_BYTES_MAX,
+    CLUSTERS_MAX,
+    OPEN_MAX,
+    SETTLED_MAX,
+    SWAP_ID_DIGITS,
+    SWAPS_MAX,
+    Numberings,
+    entry_of,
+)
 
 _SWAP_ID: Final = re.compile(f"[0-9a-f]{{{SWAP_ID_DIGITS}}}")
-_CLUSTERS_MAX: Final = 16  # a node that is no member yet may hear of several
-_DOCUMENT_BYTES_MAX: Final = 64 << 10
+_DOCUMENT_BYTES_MAX: Final = 1 << 20
 _REFUSAL_BYTES_MAX: Final = 16 << 10
 
 
@@ -34,16 +45,27 @@ def _swap_id(value: object) -> str:
 
 
 _SPACES = shapes.listed(shapes.integer(DATABASES - 1), DATABASES, DATABASES)
-_ENTRY = shapes.row(shapes.version, shapes.node_id, _SPACES, shapes.listed(_swap_id, SWAPS_MAX))
-_SHAPE = shapes.fields({"floor": shapes.version, "numberings": shapes.mapped(shapes.text, _ENTRY)})
+_NUMBER = shapes.integer(DATABASES - 1)
+_ORDERED = shapes.row(shapes.version, shapes.node_id, _swap_id, _NUMBER, _NUMBER)
+_PRESENT = shapes.row(shapes.version, _SPACES, shapes.listed(_swap_id, SETTLED_MAX), shapes.listed(_ORDERED, OPEN_MAX))
+_FORMER = shapes.row(shapes.version, shapes.node_id, _SPACES, shapes.listed(_swap_id, SWAPS_MAX))
+
+
+def _entry(value: object) -> str:
+    """The shape of an entry, or of one of the former kind."""
+    fault = _PRESENT(value)
+    return fault if fault and _FORMER(value) else ""
+
+
+_SHAPE = shapes.fields({"floor": shapes.version, "numberings": shapes.mapped(shapes.text, _entry)})
 
 
 def numberings_in(data: bytes) -> Numberings:
     """Decodes a document of numberings. Raises ValueError for any other document."""
     fields = shapes.parse(data, _SHAPE, "numberings")
-    entries = {cluster.encode(): entry_of(row) for cluster, row in fields["numberings"].items()}
-    if len(entries) > _CLUSTERS_MAX or any(len(set(entry.spaces)) < DATABASES for entry in entries.values()):
-        raise ValueError("numberings: too many clusters, or two databases in one space")
+    entries = {cluster.encode("latin-1"): entry_of(row) for cluster, row in fields["numberings"].items()}
+    if len(entries) > CLUSTERS_MAX or any(len(cluster) > CLUSTER_BYTES_MAX for cluster in entries):
+        raise ValueError("numberings: too many clusters, or an id of one that is too long")
     return Numberings(entries)
 
 
@@ -111,7 +133,7 @@ NUMBERED: Final[Question[Numberings, Numberings]] = Question(
     lambda document: [document.encode()],
     lambda items, asked: _numberings(items),
 )
-KNOWSPACES: Final[Question[list[str], bytes]] = Question(
-    b"KNOWSPACES", lambda nodes: [node.encode() for node in nodes], _nodes, write_flags, _known
+KNOWSWAPS: Final[Question[list[str], bytes]] = Question(
+    b"KNOWSWAPS", lambda nodes: [node.encode() for node in nodes], _nodes, write_flags, _known
 )
-ALL: Final = (SWAP, NUMBERED, KNOWSPACES)
+ALL: Final = (SWAP, NUMBERED, KNOWSWAPS)

@@ -156,7 +156,7 @@ def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], a
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.clock_remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
     gone_back = set_back(layout, reports, bool(services.rollback.refusers))
-    earlier = [member.name for member in by_name(layout) if state.with_spaces.is_unable(member.id)]
+    earlier = [member.name for member in by_name(layout) if state.with_swaps.is_unable(member.id)]
     disks = filling(layout, reports) + full(layout, reports) + damage(layout, reports)
     return (
         missed(behind_of(layout, reports.values()))

@@ -4,20 +4,19 @@ Theory. All nodes keep the document (shared/numberings.py, services/sharing.py).
 It is looked at when a client chooses a database, not by its commands: a session has the space of its database, and when the
 numbering changes, all sessions of this node get theirs anew, in the same turn. What has begun before keeps its space.
 
-Swaps in an order. Two nodes that swapped databases at the same moment would both make a successor of the same document, and
-one of the two would be lost. So one node orders all swaps: of the members that can be reached, the one with the least id
-(commands/swapdb.py asks it). Nodes may disagree about who that is, for a moment. Then one of two documents prevails. It
-names its swaps, so whoever has asked for the other swap sees that it is lost, and asks again. Nobody is told OK before all
-members that are not known to be down have a document with the swap. Two sides of a partition hold each other for down, and
-both are told OK; once they meet, the later numbering holds.
+Swaps in an order. Two nodes that ordered swaps at the same moment would apply them in different orders until they hear of
+each other's. So one node orders all swaps: of the members that can be reached, the one with the least id
+(commands/swapdb.py asks it). So all nodes apply the swaps in one order; a node that is behind lacks only the latest ones.
+Nobody is told OK before all members that are not known to be down have the swap.
 
-A node that was suspended may find questions for swaps that are old. Others may have ordered swaps since, which it has not
-heard of. So it orders none for `RESUMED_MS`, and hears of the present document meanwhile. A link that was held up delivers
-old questions, too. So no swap is ordered that was asked for so long ago that nobody waits for it.
+Nodes may disagree about who orders swaps: for a moment, on two sides of a partition, or while one is suspended or its links
+are held up. Then two nodes order swaps without knowing of each other's. Their documents merge into one that has all of
+them (shared/numberings.py says how). So no swap that was answered OK is undone, but a node that has shown one order may
+show another one then. A question that was long on its way, because a link was held up, orders nothing: nobody waits for it.
 
 Away. A node that starts holds its clients' commands until it has heard from another member (base/cluster_time.py), and the
-document is the first thing that a member sends. The document counts at once, also if the disk has no room for it; it is
-stored as soon as there is some.
+document is the first thing that a member sends, also to a node that has no layout yet. The document counts at once, also if
+the disk has no room for it; it is stored as soon as there is some.
 """
 
 from __future__ import annotations
@@ -34,12 +33,11 @@ from server.core.messages.stored import stored
 from server.core.pubsub.tracking import Tracking
 from server.core.services.clients import ClientSessions
 from server.core.services.sharing import Sharing
-from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, asked_ms
+from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, OrderedSwap, asked_ms
 from server.core.waiting.blocked import Blocked
 
 _DOCUMENT: Final = b"numberings"
 _CLOCKS_MS: Final = 1000  # by so much the clocks of two nodes may differ
-RESUMED_MS: Final = 1500  # longer than gossip takes to reach each node of a small cluster
 
 
 class DatabaseNumbering:
@@ -54,7 +52,7 @@ class DatabaseNumbering:
         self._blocked = blocked
         self._tracking = tracking
         document = stored(state.records, _DOCUMENT, messages.numberings_in, Numberings(), Numberings())
-        self.sharing = Sharing(state, _DOCUMENT, document, state.knowing_spaces, messages.encode_numbers)
+        self.sharing = Sharing(state, _DOCUMENT, document, state.knowing_swaps, messages.encode_numbers)
 
     @property
     def _cluster(self) -> str:
@@ -83,8 +81,8 @@ class DatabaseNumbering:
         if self._state.layout is not None:
             document = document.only(self._cluster)
         following = self.sharing.merged_with(document, needs_room=False)
-        if following is not None:
-            self.sharing.adopt(following)
+        if following is not None and (kept := following.bounded()) != self.sharing.document:
+            self.sharing.adopt(kept)
             self._bring_into_force()
 
     def answer_numbered(self, document: Numberings) -> Numberings:
@@ -96,7 +94,7 @@ class DatabaseNumbering:
         """Swaps two databases, for a node that takes this one for the one that orders swaps. None: ask again later."""
         state = self._state
         self.merge(swap.document)
-        if state.layout is None or 0 < state.pauses.resumed_ms > state.now_ms - RESUMED_MS:
+        if state.layout is None:
             return None
         if not self.has_swap(swap.id):
             try:
@@ -113,11 +111,11 @@ class DatabaseNumbering:
         self.sharing.check_room()
         document, cluster = self.sharing.document, self._cluster.encode()
         present = document.entries.get(cluster)
-        self._check_pace(present)
-        counter = self.sharing.next_counter(present)
-        swaps = (*(present.swaps if present is not None else ()), swap.id)[-SWAPS_MAX:]
-        spaces = self._state.numbering.swapped(swap.first, swap.second).spaces
-        self.sharing.adopt(document.with_entry(cluster, NumberingEntry(counter, self._state.id, spaces, swaps)))
+        entry = NumberingEntry() if present is None else present
+        self._check_pace(entry)
+        counter = self.sharing.next_counter(entry)
+        ordered = OrderedSwap(counter, self._state.id, swap.id, swap.first, swap.second)
+        self.sharing.adopt(document.with_entry(cluster, entry.with_swap(ordered)))
         self._bring_into_force()
 
     @property
@@ -135,10 +133,9 @@ class DatabaseNumbering:
                 "which is too late; if it was asked just now, the clocks of the nodes differ: let NTP correct them"
             )
 
-    def _check_pace(self, present: NumberingEntry | None) -> None:
+    def _check_pace(self, entry: NumberingEntry) -> None:
         """Raises CommandError if the document would forget a swap whose node may still ask whether it was done."""
-        state, swaps = self._state, () if present is None else present.swaps
-        kept_ms = self._kept_ms
+        state, swaps, kept_ms = self._state, entry.ids(), self._kept_ms
         # One of the far future was asked for by a clock that was wrong: it must not stop all swaps until then.
         if len(swaps) == SWAPS_MAX and abs(asked_ms(swaps[0]) - state.time_ms) < kept_ms:
             raise CommandError(
@@ -149,7 +146,7 @@ class DatabaseNumbering:
     def check_members(self) -> None:
         """Raises CommandError if a member may not know numberings."""
         state = self._state
-        unable = [state.layout_name(node) for node in state.with_spaces.missing(state.layout)]
+        unable = [state.layout_name(node) for node in state.with_swaps.missing(state.layout)]
         if unable:
             raise CommandError(
                 "ERR SWAPDB needs a version that knows it on every node, and these nodes have not announced one: "
@@ -160,7 +157,7 @@ class DatabaseNumbering:
         """Raises CommandError if a node that is staged to become a member may not know numberings."""
         state = self._state
         newcomers = {change.newcomer: change.name for change in self._staging.changes() if change.newcomer}
-        strangers = [name or node for node, name in newcomers.items() if not state.with_spaces.has_announced(node)]
+        strangers = [name or node for node, name in newcomers.items() if not state.with_swaps.has_announced(node)]
         if strangers:
             raise CommandError(
                 "ERR SWAPDB needs a version that knows it on every node, and these are staged to become members and have "

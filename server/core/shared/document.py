@@ -4,7 +4,7 @@ Theory. Every node keeps the whole document and takes changes of it, also while 
 entry of one name, under a version that no other entry has: a reading of the node's hybrid clock, greater than the version
 of the entry before, and the node's id. Two nodes that meet merge their documents name by name: the higher version wins. So
 all nodes come to hold the same document, and operators who change different names on two sides of a partition lose nothing.
-Of two changes of the same name the later one wins.
+Of two changes of the same name the later one wins, unless the document has another rule (`SharedDocument.merged_entry`).
 
 A deletion leaves an entry without content, so that a node that was away does not bring back what was deleted. `DELETED_MAX`
 of these are kept. Beyond that the oldest are forgotten, and `floor` is the highest version that was forgotten: from then on
@@ -76,6 +76,11 @@ class SharedDocument(Generic[E]):
         """The document after a change of one entry."""
         return _bounded(self, {**self.entries, name: entry}, self.floor)
 
+    def merged_entry(self, one: E, other: E) -> E:
+        """What counts if two documents have these entries under one name: that of the higher version. Two entries of one
+        version are the same, unless a node was run twice; then their contents decide."""
+        return max(one, other, key=lambda entry: (version_of(entry), entry.text))
+
     def part(self: D, names: list[bytes]) -> D:
         """The entries of these names only, for nodes that have the others. Without the floor: what is not in it is not
         forgotten."""
@@ -88,10 +93,7 @@ def version_of(entry: SharedEntry) -> tuple[int, str]:
 
 
 def merged(one: D, other: D) -> D:
-    """The merge of two documents: commutative, associative as long as nothing is forgotten, idempotent.
-
-    Two entries of one version are the same, unless a node was run twice; then their contents decide.
-    """
+    """The merge of two documents: commutative, associative as long as nothing is forgotten, idempotent."""
     entries = {
         name: entry for name, entry in one.entries.items() if name in other.entries or entry.counter > other.floor
     }
@@ -100,8 +102,8 @@ def merged(one: D, other: D) -> D:
         if present is None:
             if entry.counter > one.floor:
                 entries[name] = entry
-        elif (version_of(entry), entry.text) > (version_of(present), present.text):
-            entries[name] = entry
+        elif entry != present:
+            entries[name] = one.merged_entry(present, entry)
     return _bounded(one, entries, max(one.floor, other.floor))
 
 

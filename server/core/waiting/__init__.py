@@ -8,6 +8,7 @@ between.
 
     calls.py        what a client waits for
     blocked.py      at the home: the clients that wait, and their attempts
+    long_replies.py at the home: a long reply is encoded in slices
     rows.py         at the coordinator: the queues. When a turn has changed a key with rows, as many clients are woken as
                     the key has elements, in the order in which they came: their homes are told (WAKE) and try again
     order.py        at the coordinator: lets attempts run in the order in which their clients came

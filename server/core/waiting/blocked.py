@@ -30,6 +30,7 @@ from server.core.messages.queues import encode_forget
 from server.core.requests.relays import Relays
 from server.core.waiting.calls import BlockingCall
 from server.core.waiting.deliveries import Deliveries
+from server.core.waiting.long_replies import LongReply
 from server.core.work.timers import Timers
 
 RETRY_MS: Final = 250
@@ -155,12 +156,25 @@ class Blocked:
                 self._try_later(client, key)
             self._next(client)
             return
-        if popped[0]:
-            self._deliveries.deliver(node, int(popped[0]), None if client.is_over else client.session)
+        told = client.wanted.reply(key, popped[1:])
+        if isinstance(told, bytes):
+            self._popped(client, node, popped[0], told)
+        else:
+            client.trying = key  # no attempt begins meanwhile
+            made = partial(self._popped, client, node, popped[0])
+            LongReply(client, made).begin(told, self._state, self._timers)
+
+    def _popped(self, client: BlockedClient, node: str, delivery: bytes, reply: bytes) -> None:
+        """The reply of what an attempt has popped is made. `delivery` is its number at its coordinator `node`, or nothing
+        if it was no removal. If `reply` is an error, what was popped is put back."""
+        client.trying = None
+        if delivery:
+            gone = client.is_over or reply[:1] == b"-"
+            self._deliveries.deliver(node, int(delivery), None if gone else client.session)
         if not client.is_over:
             client.rows = {each: at for each, at in client.rows.items() if at != node}  # it has removed them
             self._at.get(node, {}).pop(client.number, None)
-            self._answer(client, client.wanted.reply(key, popped[1:]))
+            self._answer(client, reply)
 
     def _failed(self, client: BlockedClient, key: bytes, error: bytes) -> None:
         if client.is_over:

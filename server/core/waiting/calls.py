@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from server.core.formats.pausing import Slices
+
 MOVE: Final = b"LMOVE"  # the operation of an attempt that moves an element; the key that it moves to follows
 
 
@@ -14,8 +16,8 @@ class BlockingCall:
 
     `keys`, in order, each once; `operation`: the words of an attempt, behind those that name key and client, and
     `by_key`: further ones; `deletes`: it only removes, so it also runs where there is room for nothing else. `reply` makes
-    the client's reply of the key and what was popped; `nothing` is the reply when the time is over, at `deadline_ms` (0:
-    never).
+    the client's reply of the key and what was popped, in slices if that may be much; `nothing` is the reply when the time
+    is over, at `deadline_ms` (0: never).
     """
 
     __slots__ = ("by_key", "deadline_ms", "deletes", "keys", "nothing", "operation", "reply")
@@ -25,7 +27,7 @@ class BlockingCall:
         keys: Sequence[bytes],
         operation: Sequence[bytes],
         deletes: bool,
-        reply: Callable[[bytes, list[bytes]], bytes],
+        reply: Callable[[bytes, list[bytes]], bytes | Slices[bytes]],
         nothing: bytes,
         deadline_ms: int,
         by_key: Mapping[bytes, Sequence[bytes]] = MappingProxyType({}),

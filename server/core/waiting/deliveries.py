@@ -8,19 +8,20 @@ node of the client.
 
     who is lost                what happens                                                   who puts it back
     the client                 its home answers SETTLED (returned)                            the coordinator
-    the home, or its answer    no SETTLED comes until `OPEN_MS_MAX`, or the link breaks       the coordinator
+    the home, or its answer    no SETTLED comes until `Delivery.due_ms`, or the link breaks   the coordinator
     the coordinator            the other owners got ESCROW, together with the removal, and    one of them; a second one
                                no CLEARED: the coordinator is down, or another process        changes nothing (by the id)
     all of them                the coordinator finds the delivery on its disk                 the coordinator
 
 The home sends SETTLED some 100 ms after the reply has left, so that a reply that is lost in a socket of its machine does
-not count as delivered. If the coordinator itself is the home, it sends CLEARED to the owners instead. An element is put
-back at the end of the list from which it was taken. A delivery is stored in the same batch as the removal, and deleted when
-it is cleared. After a restart a coordinator waits for `RECOVER_MS`, so that other nodes can tell it (SETTLED) which
-elements they have put back meanwhile.
+not count as delivered. Under fsync `always` the reply leaves when its turn is synced. If the client has hung up by then,
+the home answers SETTLED (returned). If the coordinator itself is the home, it sends CLEARED to the owners instead. An
+element is put back at the end of the list from which it was taken. A delivery is stored in the same batch as the removal,
+and deleted when it is cleared. After a restart a coordinator waits for `RECOVER_MS`, so that other nodes can tell it
+(SETTLED) which elements they have put back meanwhile.
 
 An element may be delivered twice: it is put back although the reply has arrived. That happens only if a node has died, was
-suspended, or was cut off.
+suspended, or was cut off, or if the syncs under `always` take about a second each.
 
 A move (BLMOVE) needs none of this: its element is in the destination before it leaves the source.
 """
@@ -28,6 +29,7 @@ A move (BLMOVE) needs none of this: its element is in the destination before it 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -56,7 +58,7 @@ RECOVER_MS: Final = 3000
 _ROWS: Final = META + b"delivery"  # prefix of the stored deliveries, each under its number
 _PAGE: Final = 1000
 _CHECKSUM_BYTES: Final = 8
-_GRACE_MS: Final = 1000
+_GRACE_MS: Final = 5000  # for the reply: its slices, its sync, two ticks, and the sync of SETTLED
 _pack_size = struct.Struct(">I").pack
 KNOWN_MAX: Final = 4096  # ids of elements that were put back here
 _OTHER_TYPE: Final = b"-WRONGTYPE"  # somebody has set the key to something else, and so overwritten the whole list
@@ -66,8 +68,14 @@ def _row_key(number: int) -> bytes:
     return _ROWS + number.to_bytes(8, "big")
 
 
-def _encoded(words: list[bytes]) -> bytes:
-    body = b"".join([_pack_size(len(word)) + word for word in words])
+def word_of_row(word: bytes) -> bytes:
+    """A word as a stored delivery has it."""
+    return _pack_size(len(word)) + word
+
+
+def _encoded(words: list[bytes], others: bytes) -> bytes:
+    """A delivery as it is stored: words, and behind them `others`, which are encoded already."""
+    body = b"".join([*map(word_of_row, words), others])
     return xxh3_64_digest(body) + body
 
 
@@ -107,8 +115,11 @@ class Deliveries:
         self._open: dict[int, Delivery] = {}  # those of this node, the oldest first
         self._kept: dict[str, dict[int, list[bytes]]] = {}  # coordinator -> number -> the command of a return
         self._fresh: list[tuple[str, int, Session]] = []  # replies of this turn: coordinator, number, client
+        # (turn, coordinator, number, session) of replies that are not sent yet
+        self.unsent: deque[tuple[int, str, int, Session]] = deque()
         self._told: list[tuple[str, int]] = []  # replies that have left since the last tick: coordinator, number
         self._told_before: list[tuple[str, int]] = []  # the same in the tick before
+        self._untold: list[tuple[str, int]] = []  # replies whose connections ended before these left
         self._known: dict[bytes, None] = {}  # ids of elements that were put back here, the oldest first
         self._returning = 0
         self._is_stopping = False
@@ -120,17 +131,19 @@ class Deliveries:
 
     # --- the coordinator
 
-    def open(self, home: str, plan: Plan, key: bytes, end: bytes, values: list[bytes]) -> int:
-        """Elements are about to be removed from `key` for a client of `home`. Returns the number of the delivery."""
+    def open(self, home: str, plan: Plan, key: bytes, end: bytes, values: list[bytes], row: bytes) -> int:
+        """Elements are about to be removed from `key` for a client of `home`. `row` is what `word_of_row` makes of each of
+        them: they may be very many. Returns the number of the delivery."""
         state = self._state
         number = state.next_number()
-        words = [PUT_BACK, key, b"%b:%d" % (state.id.encode(), number), end, *values]
+        command = [PUT_BACK, key, b"%b:%d" % (state.id.encode(), number), end]
+        words = command + values
         escrow_nodes = [peer for peer in plan.live_peers if peer in state.queueing and peer in state.links]
         escrow_nodes += [node for _, node in plan.stand_ins if node in state.queueing and node in state.links]
         message = encode_escrow(state.clock_reading(), number, words) if escrow_nodes else b""
         for peer in escrow_nodes:
             state.send(peer, message)
-        state.records.put_raw(_row_key(number), _encoded(words))
+        state.records.put_raw(_row_key(number), _encoded(command, row))
         due_ms = state.now_ms + state.config.request_timeout_ms + _GRACE_MS
         self._open[number] = Delivery(number, home, escrow_nodes, words, due_ms)
         return number
@@ -177,13 +190,16 @@ class Deliveries:
             self._send_back(coordinator, number)
 
     def end_turn(self) -> None:
-        """The replies of this turn leave, but those to connections that have ended since they were made."""
-        for coordinator, number, session in self._fresh:
-            if session.has_left:
-                self._send_back(coordinator, number)
-            else:
-                self._told.append((coordinator, number))
+        """The replies of this turn leave as soon as it is committed, and, under fsync `always`, synced."""
+        for reply in self._fresh:
+            self.unsent.append((self._state.statistics.turns, *reply))
         self._fresh.clear()
+
+    def sent(self, turn: int) -> None:
+        """The replies of a turn have left, except those to connections that ended before."""
+        while self.unsent and self.unsent[0][0] <= turn:
+            _, coordinator, number, session = self.unsent.popleft()
+            (self._untold if session.has_left else self._told).append((coordinator, number))
 
     def _send_back(self, coordinator: str, number: int) -> None:
         state = self._state
@@ -191,6 +207,11 @@ class Deliveries:
             self._return(number)
         elif coordinator in state.links:
             state.send(coordinator, encode_settled(state.clock_reading(), Settled([], [number])))
+
+    def _send_untold_back(self) -> None:
+        untold, self._untold = self._untold, []
+        for coordinator, number in untold:
+            self._send_back(coordinator, number)
 
     def _send_settled(self, delivered: Sequence[tuple[str, int]]) -> None:
         """Tells the coordinators that the replies with these elements have left."""
@@ -312,10 +333,11 @@ class Deliveries:
     # --- time
 
     def tick(self, now_ms: int) -> None:
-        """Tells what was delivered a tick ago, and puts back what was not confirmed in time, or was lost with its
-        coordinator."""
+        """Tells what was delivered a tick ago, and puts back what has not reached its client, was not confirmed in time,
+        or was lost with its coordinator."""
         if self._recovered:
             self._recover(now_ms)
+        self._send_untold_back()
         if self._told_before or self._told:
             told, self._told_before, self._told = self._told_before, self._told, []
             self._send_settled(told)
@@ -335,7 +357,7 @@ class Deliveries:
 
     def unsettled(self) -> int:
         """How many deliveries are on their way from this node or to it, or are to be put back by it."""
-        told = len(self._fresh) + len(self._told) + len(self._told_before)
+        told = len(self._fresh) + len(self.unsent) + len(self._told) + len(self._told_before) + len(self._untold)
         return len(self._open) + len(self._recovered) + self._returning + told
 
     def is_settled(self) -> bool:
@@ -343,6 +365,7 @@ class Deliveries:
         if self._is_stopping:
             told, self._told_before, self._told = self._told_before, self._told, []
             self._send_settled(told)
+            self._send_untold_back()
         return not self.unsettled()
 
 

@@ -13,7 +13,7 @@ from protocol.peer_versions import CAPABILITIES
 from server.core.base.config import Config
 from server.core.base.sinks import Session
 from server.core.node import Node
-from server.core.shared.numberings import NumberingEntry, Numberings
+from server.core.shared.numberings import NumberingEntry, Numberings, OrderedSwap, swap_id
 from tests.core.commands.talking import CONFIG, WALL_MS, Store, finish_turn, go_by_own_clock, layout_of, member
 
 NODES = 3
@@ -48,6 +48,12 @@ class Swapping:
         number, chance = place + 1, random.Random(self.seed + 100 * run + place)
         return Node(member(number), b"actor%d-%d" % (run, number), number + 10 * run, self.config, self.stores[place],
                     chance, WALL_MS + self.now_ms)  # fmt: skip
+
+    def add(self) -> int:
+        """Adds a node that is no member: its place."""
+        self.stores.append(Store())
+        self.nodes.append(self.make_node(len(self.nodes)))
+        return len(self.nodes) - 1
 
     # --- links
 
@@ -96,7 +102,7 @@ class Swapping:
                 data if isinstance(data, bytes) else b"".join(data)
             )
         for peer in dict.fromkeys([*outbox.messages, *outbox.large]):
-            there = next(number for number in range(NODES) if member(number + 1).id == peer)
+            there = next(number for number in range(len(self.nodes)) if member(number + 1).id == peer)
             reader = FrameReader(1 << 24)
             reader.feed(outbox.messages.get(peer, b""))
             reader.feed(b"".join([seal([each]) for each in outbox.large.get(peer, [])]))
@@ -172,4 +178,17 @@ def filled(cluster: Swapping) -> list[Talker]:
 def document(cluster: Swapping, *pairs: tuple[int, int], counter: int = 0) -> Numberings:
     """The document after swaps that node n2 has ordered."""
     counter = counter or cluster.nodes[1].state.clock.next()
-    return Numberings({b"c": NumberingEntry(counter, member(2).id, swapped(*pairs), ())})
+    return Numberings({b"c": entry(counter, *pairs)})
+
+
+def entry(counter: int, *pairs: tuple[int, int], asked_ms: int = WALL_MS) -> NumberingEntry:
+    """An entry with swaps that node n2 has ordered: `counter` is that of the last one."""
+    chance, first = random.Random(counter), counter - len(pairs) + 1
+    return NumberingEntry(
+        swaps=tuple(
+            [
+                OrderedSwap(first + place, member(2).id, swap_id(asked_ms, chance), *pair)
+                for place, pair in enumerate(pairs)
+            ]
+        )
+    )

@@ -6,7 +6,8 @@ import pytest
 
 from protocol.peer_versions import REPLICA_COUNTS
 from server.core.node import Node
-from tests.core.commands.talking import make_node, member
+from server.core.ring.succession import commit
+from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, member
 from tests.core.commands.test_membership import ask, error, myself
 
 
@@ -64,3 +65,47 @@ def test_a_node_that_does_not_know_changes_of_n_does_not_join_where_one_may_be_s
     assert ask(node, f"JOIN {new}")["changes"] == 1
     assert ask(node, "QUORUM N 4 R 3 W 3")["changes"] == 4
     assert "runs a version that does not read" in error(node, f"JOIN {old.replace('n4', 'n5')}")
+
+
+def test_nodes_leave_until_fewer_than_n_are_left_only_if_every_node_knows_what_holds_meanwhile() -> None:
+    """n3 runs an earlier version, which would read by the smaller R at once, and miss writes."""
+    node = make_node(3)
+    know(node, 2)
+    know(node, 3, words=(b"quorums",))
+    assert ask(node, "LEAVE n2")["changes"] == 1
+    assert error(node, "COMMIT 8").startswith(
+        "ERR this commit leaves fewer than N=3 nodes, and these nodes have not announced that they know such changes: n3. "
+        "Start or upgrade them first, or let fewer nodes leave"
+    )
+    assert node.state.layout is not None and node.state.layout.epoch == 7
+    know(node, 3)
+    assert ask(node, "COMMIT 8")["epoch"] == 8
+    assert node.state.layout.changes_n
+
+
+def test_while_n_changes_a_commit_by_which_nobody_leaves_waits_for_no_announcement() -> None:
+    """All have announced it at the commit of N. Then n1 was restarted, while n5 is down."""
+    node = make_node(5)
+    know(node, 2, 3, 4, 5)
+    assert ask(node, "QUORUM N 5 R 3 W 3")["changes"] == 3
+    assert node.state.layout is not None
+    node.services.membership.offer(commit(node.state.layout, node.services.staging.changes()))
+    assert node.state.layout.epoch == 8 and node.state.layout.changes_n
+    node.state.capable[REPLICA_COUNTS].clear()
+    know(node, 2, 3, 4)
+    assert ask(node, "ZONE n2 z")["changes"] == 1
+    assert Client(node).raw("DYN.CLUSTER COMMIT 9") == b"", "it takes more than a turn"
+    node.tick(20, WALL_MS + 20)
+    (reply,) = [data for _, data in finish_turn(node).replies]
+    assert b'{"epoch":9,"changes":1}' in reply
+
+
+def test_a_node_of_an_earlier_version_may_be_removed_and_may_leave_where_n_are_left() -> None:
+    node = make_node(3)
+    know(node, 2)
+    assert ask(node, "REMOVE n3")["changes"] == 1, "it is gone, and others have its data"
+    assert ask(node, "COMMIT 8")["epoch"] == 8
+    larger = make_node(4)
+    know(larger, 2, 3)
+    assert ask(larger, "LEAVE n4")["changes"] == 1
+    assert ask(larger, "COMMIT 8")["epoch"] == 8

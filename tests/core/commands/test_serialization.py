@@ -125,14 +125,24 @@ def test_fields_expire_by_themselves() -> None:
     assert _say(client, "RESTORE", "k", 0, payload) == b"OK"
     assert client.ask("HLEN k") == 3
     assert _say(client, "DUMP", "k") == payload
-    gone = run_through(payload_writer.dump_hash([(b"f", b"v"), (b"g", b"w")], {b"f": WALL_MS}))
+    gone = run_through(payload_writer.dump_expiring_hash([(b"f", b"v", WALL_MS), (b"g", b"w", 0)], 2, WALL_MS))
     assert _say(client, "RESTORE", "k", 0, gone, "REPLACE") == b"OK"
     assert [client.ask("HLEN k"), client.ask("HGET k f"), client.ask("HGET k g")] == [1, None, "w"]
-    assert (
-        _say(client, "RESTORE", "k", 0, run_through(payload_writer.dump_hash([(b"f", b"v")], {b"f": 5})), "REPLACE")
-        == b"OK"
-    )
+    gone = run_through(payload_writer.dump_expiring_hash([(b"f", b"v", 5)], 1, 5))
+    assert _say(client, "RESTORE", "k", 0, gone, "REPLACE") == b"OK"
     assert client.ask("EXISTS k") == 0
+
+
+def test_a_hash_whose_expiring_fields_are_gone_is_dumped_as_a_plain_one() -> None:
+    client = Client(make_node())
+    client.ask("HSET k f v g w")
+    plain = _say(client, "DUMP", "k")
+    client.ask("HSET k h x")
+    client.ask("HPEXPIRE k 10 FIELDS 1 h")
+    assert _say(client, "DUMP", "k") != plain
+    client.now_ms += 20
+    client.node.tick(client.now_ms, WALL_MS + client.now_ms)
+    assert _say(client, "DUMP", "k") == plain
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,19 @@ def test_pushes_of_many_clients_make_one_record() -> None:
     assert crowd.say("LRANGE q 0 -1") == [[str(number) for number in range(50)]]
 
 
+def test_pipelines_of_many_clients_make_few_records() -> None:
+    """What has waited for the first command of each client, a chain each, shares a draft as well."""
+    crowd = Crowd(make_node(), 8)
+    lines = [b"RPUSH q x", b"LPUSH q y", b"LRANGE q 0 0", b"RPUSH q x", b"LPOP q", b"RPUSH q x"]
+    for client in crowd.clients:
+        chosen = lines if client is crowd.clients[-1] else [line for line in lines if b"LRANGE" not in line]
+        crowd.node.commands(client.session, [line.split() for line in chosen], 0)
+    for _ in range(4):
+        finish_turn(crowd.node)
+    assert crowd.made() <= 3, "of the first commands, before the LRANGE, and behind it"
+    assert crowd.say("LLEN q", "LRANGE q 0 0", "LRANGE q -1 -1") == [24, ["x"], ["x"]]
+
+
 def test_pops_beside_pushes_see_them() -> None:
     crowd = Crowd(make_node())
     crowd.say("RPUSH q a b c")

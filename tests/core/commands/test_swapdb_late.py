@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from protocol.peer_versions import CAPABILITIES, SPACES
+from protocol.peer_versions import CAPABILITIES, SWAPS
 from server.core.base.room import FOR_NOTHING
-from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings, swap_id
-from tests.core.commands.swapping import NODES, Swapping, Talker, swapped
+from server.core.node import Node
+from server.core.records.records import META
+from server.core.shared.numberings import SWAPS_MAX, NumberingEntry, Numberings
+from tests.core.commands.swapping import NODES, Swapping, Talker, entry, swapped
+from tests.core.commands.talking import CONFIG, WALL_MS, Client, Store, go_by_own_clock, layout_of, member
 
-EARLIER = tuple([word for word in CAPABILITIES if word != SPACES])
+EARLIER = (*[word for word in CAPABILITIES if word != SWAPS], b"spaces")  # of the version that shared no swaps
 
 
 def returns_as_earlier(cluster: Swapping, place: int) -> None:
@@ -78,6 +81,17 @@ def test_an_earlier_version_at_the_node_of_the_least_id_is_told_at_once_and_aske
     assert cluster.spaces() == [swapped()] * NODES
 
 
+def test_what_nodes_announced_to_the_version_before_does_not_count() -> None:
+    """It has stored who shares numberings of the former form."""
+    store = Store()
+    announced = {member(number).id: True for number in (2, 3)}
+    store.pairs[META + b"spaces"] = json.dumps({"announced": announced, "has_types": True}).encode()
+    node = Node(member(1), b"actor--1", 1, CONFIG, store, random.Random(1), WALL_MS)
+    node.services.membership.offer(layout_of(tuple([member(number) for number in range(1, NODES + 1)])))
+    go_by_own_clock(node)
+    assert Client(node).error("SWAPDB 0 1").endswith("these nodes have not announced one: n2, n3")
+
+
 def test_a_question_that_was_long_on_its_way_swaps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Swapping()
     talkers = [cluster.client(place) for place in range(NODES)]
@@ -91,6 +105,26 @@ def test_a_question_that_was_long_on_its_way_swaps_nothing(monkeypatch: pytest.M
     held.release()
     cluster.run(2000)
     assert cluster.spaces() == [before] * NODES, "what was answered OK is kept"
+
+
+@pytest.mark.parametrize("held_ms", [3500, 3800, 3900, 4000, 4200])
+def test_a_question_that_was_held_up_undoes_nothing_that_was_answered(
+    held_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node of the least id orders it late, and has not heard of what others have ordered meanwhile."""
+    cluster = Swapping()
+    talkers = [cluster.client(place) for place in range(NODES)]
+    held, began_ms, done = Held(cluster, monkeypatch), cluster.now_ms, []
+    assert talkers[1].ask("SWAPDB 0 1").startswith("TIMEOUT ")
+    while cluster.now_ms - began_ms < held_ms:
+        cluster.step()
+        if cluster.now_ms - began_ms >= 3900 and not done:
+            done = [talkers[2].ask("SWAPDB 2 3"), talkers[1].ask("SWAPDB 4 5")]
+            assert done == ["OK", "OK"], "n1 is down"
+    held.release()
+    cluster.run(3000)
+    answered = [(2, 3), (4, 5)] if done else []
+    assert cluster.spaces() == [swapped((0, 1), *answered)] * NODES, "n2 has ordered the first one before it gave up"
 
 
 def test_a_swap_in_time_is_ordered_though_clocks_differ_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,13 +182,14 @@ def _begin(talker: Talker, held: Held, is_ordered: bool) -> None:
 
 def test_swaps_that_a_wrong_clock_dates_to_the_far_future_stop_no_others() -> None:
     cluster = Swapping()
-    node, chance = cluster.nodes[1], random.Random(1)
-    far = tuple([swap_id(node.state.time_ms + 1_000_000_000, chance) for _ in range(SWAPS_MAX)])
-    entry = NumberingEntry(node.state.clock.next(), node.state.id, swapped((0, 1)), far)
-    node.services.numbering.merge(Numberings({b"c": entry}))
+    node, far = cluster.nodes[1], NumberingEntry()
+    for _ in range(SWAPS_MAX):
+        (swap,) = entry(node.state.clock.next(), (0, 1), asked_ms=node.state.time_ms + 1_000_000_000).swaps
+        far = far.with_swap(swap)
+    node.services.numbering.merge(Numberings({b"c": far}))
     cluster.run(2000)
     assert cluster.client(0).ask("SWAPDB 2 3") == "OK"
-    assert cluster.spaces() == [swapped((0, 1), (2, 3))] * NODES
+    assert cluster.spaces() == [swapped((2, 3))] * NODES
 
 
 # --- what operators see

@@ -110,7 +110,7 @@ PART = b"m0"  # of each item: a search has to decode all chunks
 HX = [b"HSETEX", b"h", b"EX", b"99", b"FIELDS", b"%d" % SIZE, *paired(FIELDS)]
 DUMPS = {
     SET: run_through(payload_writer.dump_set(FIELDS)),
-    HASH: run_through(payload_writer.dump_hash([(field, b"v") for field in FIELDS], {})),
+    HASH: run_through(payload_writer.dump_hash([(field, b"v") for field in FIELDS])),
     ZSET: run_through(payload_writer.dump_zset([(float(place), field) for place, field in enumerate(FIELDS)])),
     LIST: run_through(payload_writer.dump_list(FIELDS)),
 }
@@ -177,6 +177,8 @@ COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "ZINTERCARD": ([Z, Z2], [b"ZINTERCARD", b"2", b"z", b"z2"]),
     "ZRANGESTORE": ([Z], [b"ZRANGESTORE", b"d", b"z", b"0", b"-1"]),
     "ZMPOP": ([Z], [b"ZMPOP", b"1", b"z", b"MAX", b"COUNT", FEW_COUNT]),
+    "BZMPOP": ([Z], [b"BZMPOP", b"1", b"1", b"z", b"MAX", b"COUNT", MOST]),
+    "BZMPOP within EXEC": ([Z, [b"MULTI"], [b"BZMPOP", b"1", b"1", b"z", b"MIN", b"COUNT", MOST]], [b"EXEC"]),
     "BZPOPMIN": ([Z], [b"BZPOPMIN", b"z", b"1"]),
     "GEOADD": ([], G),
     "GEOPOS": ([G], [b"GEOPOS", b"g", *FEW]),

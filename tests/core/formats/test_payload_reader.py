@@ -72,7 +72,7 @@ def test_what_is_read_is_written_as_redis_wrote_it(name: str) -> None:
         STRING: lambda: payload_writer.dump_string(string),
         LIST: lambda: run_through(payload_writer.dump_list(names)),
         SET: lambda: run_through(payload_writer.dump_set(names)),
-        HASH: lambda: run_through(payload_writer.dump_hash(items, {})),
+        HASH: lambda: run_through(payload_writer.dump_hash(items)),
         ZSET: lambda: run_through(
             payload_writer.dump_zset(sorted((struct.unpack(">d", score)[0], member) for member, score in items))
         ),
@@ -258,11 +258,48 @@ def test_no_more_is_made_than_the_caller_allows(name: str, bytes_max: int) -> No
 def test_the_deleted_entries_of_a_stream_are_charged() -> None:
     """A node of nothing else has no item, and takes as long to read."""
     node = listpack.pack([b"0", b"300", b"1", b"f", b"0", *[b"3", b"0", b"0", b"0", b"4"] * 300])
-    nodes = (b"\x10" + bytes(16) + payload_writer._length(len(node)) + node) * 63
+    size = payload_writer._length(len(node))
+    nodes = b"".join([b"\x10" + bytes(15) + bytes((number,)) + size + node for number in range(63)])
     payload = seal(bytes((15, 63)) + nodes + bytes(4), 10)
     assert run_through(payload_reader.load(payload, 8 << 20)).items == []
     with pytest.raises(TooLarge):
         run_through(payload_reader.load(payload, 63 * len(node)))
+
+
+def _stream_of(*nodes: tuple[int, list[int]]) -> bytes:
+    """The payload of a stream: of each node its id in ms, and how many ms later each of its entries is."""
+    body, entries = b"", 0
+    for first_ms, later_ms in nodes:
+        words = [b"%d" % len(later_ms), b"0", b"1", b"f", b"0"]
+        for ms in later_ms:
+            words += [b"2", b"%d" % ms, b"0", b"v", b"4"]
+        node = listpack.pack(words)
+        body += b"\x10" + struct.pack(">QQ", first_ms, 0) + payload_writer._length(len(node)) + node
+        entries += len(later_ms)
+    return seal(bytes((15, len(nodes))) + body + bytes((entries, 0, 0, 0)), 10)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "is_sound"),
+    [
+        ([(5, [0, 1, 7]), (13, [0])], True),
+        ([(5, [0, 0, 1])], True),  # both sides of a partition have chosen this id
+        ([(5, [0, -2, 1])], False),
+        ([(5, [0, 7, 1])], False),
+        ([(7, [0]), (5, [0])], False),
+        ([(5, [0, 7]), (11, [0])], False),
+        ([(5, [0]), (5, [0])], False),
+    ],
+)
+def test_the_entries_of_a_stream_are_in_their_order(nodes: list[tuple[int, list[int]]], is_sound: bool) -> None:
+    """Redis itself takes entries in any order, and then answers them so; only nodes of one id are damage to it, too."""
+    if is_sound:
+        assert len(run_through(payload_reader.load(_stream_of(*nodes), 1 << 20)).items) == sum(
+            len(each) for _, each in nodes
+        )
+        return
+    with pytest.raises(PayloadError, match="Bad data format"):
+        run_through(payload_reader.load(_stream_of(*nodes), 1 << 20))
 
 
 @st.composite

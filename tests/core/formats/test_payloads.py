@@ -138,7 +138,7 @@ def test_sets(redis: redis_py.Redis, compresses_all: None, elements: list[bytes]
 @pytest.mark.parametrize("pairs", list(_hashes()), ids=lambda pairs: len(pairs))
 def test_hashes(redis: redis_py.Redis, compresses_all: None, pairs: list[tuple[bytes, bytes]]) -> None:
     redis.execute_command("HSET", "key", *[item for pair in pairs for item in pair])
-    theirs, ours = redis.execute_command("DUMP", "key"), run_through(payload_writer.dump_hash(pairs, {}))
+    theirs, ours = redis.execute_command("DUMP", "key"), run_through(payload_writer.dump_hash(pairs))
     if redis.execute_command("OBJECT", "ENCODING", "key") == b"listpack":
         assert ours == theirs
     for payload in (theirs, ours):
@@ -254,9 +254,10 @@ def test_a_value_is_read_back_whole() -> None:
         expiries_ms = {
             field: 1_800_000_000_000 + place**3 for place, (field, _) in enumerate(pairs[:count]) if place % 3 == 0
         }
-        value = run_through(
-            payload_reader.load(run_through(payload_writer.dump_hash(pairs[:count], expiries_ms)), BYTES_MAX)
-        )
+        fields = [(field, value, expiries_ms.get(field, 0)) for field, value in pairs[:count]]
+        first_ms = min(expiries_ms.values())
+        payload = run_through(payload_writer.dump_expiring_hash(fields, count, first_ms))
+        value = run_through(payload_reader.load(payload, BYTES_MAX))
         assert (value.kind, value.items, value.expiries_ms) == (HASH, pairs[:count], expiries_ms)
 
 

@@ -178,9 +178,17 @@ LIBRARIES = {
         "lib": ["8bcfe5680000001", "n2", _TEXT, [["f", ["says"], ["no-writes", "allow-oom"]], ["g", [], []]]]
     },
 }
-NUMBERINGS = {
+_SWAP_IDS = [f"{number:024x}" for number in (255, 254, 253)]
+NUMBERINGS: dict[str, Any] = {
     "floor": "0",
-    "numberings": {"c": ["8bcfe5680000001", "n2", [1, 0, *range(2, 16)], ["0123456789abcdef01234567"]]},
+    "numberings": {
+        "c": [
+            "1f",
+            [1, 0, *range(2, 16)],
+            [_SWAP_IDS[0]],
+            [["20", "n2", _SWAP_IDS[1], 0, 5], ["20", "n3", _SWAP_IDS[2], 1, 1]],
+        ]
+    },
 }
 DOCUMENTS: dict[bytes, Any] = {
     b"TRACE": {
@@ -232,10 +240,24 @@ def damaged_libraries() -> Iterator[bytes]:
 
 
 def damaged_numberings() -> Iterator[bytes]:
-    """Returns documents of numberings of the right shape with two databases in one space, or too many clusters."""
-    row = NUMBERINGS["numberings"]["c"]  # type: ignore[index]
-    yield json.dumps({**NUMBERINGS, "numberings": {"c": [*row[:2], [0, 0, *range(2, 16)], row[3]]}}).encode()
+    """Returns documents of numberings of the right shape that no node makes."""
+    floor, spaces, settled, swaps = row = NUMBERINGS["numberings"]["c"]
+    wrong = [
+        [floor, [0, 0, *range(2, 16)], settled, swaps],  # two databases in one space
+        ["20", spaces, settled, swaps],  # an open swap of a version that is settled
+        [floor, spaces, settled, swaps[::-1]],
+        [floor, spaces, settled, [swaps[0], ["21", "n2", swaps[0][2], 0, 5]]],  # a swap that is there twice
+        [floor, spaces, [swaps[0][2]], swaps],
+        [floor, spaces, settled * 2, swaps],
+        [floor, "n2", [0, 0, *range(2, 16)], settled],  # of the former form
+        [floor, "n2", spaces, settled * 2],
+        [floor, "n2", spaces, settled, swaps],
+    ]
+    for each in wrong:
+        yield json.dumps({**NUMBERINGS, "numberings": {"c": each}}).encode()
     yield json.dumps({**NUMBERINGS, "numberings": {str(number): row for number in range(17)}}).encode()
+    yield json.dumps({**NUMBERINGS, "numberings": {"c" * 257: row}}).encode()
+    yield json.dumps({**NUMBERINGS, "numberings": {"\u0100": row}}).encode()
 
 
 def damaged_layouts() -> list[bytes]:

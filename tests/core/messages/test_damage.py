@@ -97,7 +97,7 @@ QUESTION_MEANINGS: dict[bytes, Meaning] = {
     b"SWAP": Meaning(
         [b"0" * 24, json.dumps(NUMBERINGS).encode()], [b"", b"0" * 23, b"0" * 23 + b"g", *damaged_numberings()]
     ),
-    b"KNOWSPACES": Meaning(left=2),
+    b"KNOWSWAPS": Meaning(left=2),
     b"NUMBERED": NUMBERS_MEANING,
 }
 ANSWER_MEANINGS: dict[bytes, Meaning] = {
@@ -110,7 +110,7 @@ ANSWER_MEANINGS: dict[bytes, Meaning] = {
     b"VOTE": Meaning([b"\1"], [b"\2", b""]),
     b"SWAP": NUMBERS_MEANING,
     b"NUMBERED": NUMBERS_MEANING,
-    b"KNOWSPACES": Meaning([b"\1\0"], [b"\2\0", b"", b"\1"]),
+    b"KNOWSWAPS": Meaning([b"\1\0"], [b"\2\0", b"", b"\1"]),
     b"WRITERS": Meaning([bytes(16)]),
     b"HOLDS": Meaning([b"\0"], [b"\xff", b""]),
     b"LINE": Meaning([b"77"], [b"x", b"-1", b"9" * 19]),

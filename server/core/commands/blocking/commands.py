@@ -18,8 +18,11 @@ from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import counted_pops, double
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.lists.several import is_left
+from server.core.commands.sliced_replies import joined_reply
+from server.core.commands.slices import in_slices
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.commands.typed_steps import run_command
+from server.core.records.slicing import Slices, collected, each_of
 from server.core.records.views import pack_score, unpack_score
 from server.core.services.services import Services
 from server.core.waiting.calls import MOVE, BlockingCall
@@ -55,12 +58,17 @@ def _at_once(services: Services, wanted: BlockingCall, nothing: bytes) -> Steps:
     name, *words = wanted.operation
     for key in wanted.keys:
         reply = yield run_command(services, [name, key, *words])
-        values = list(resp.scalars_of(reply))
+        values = yield from in_slices(services, collected(resp.scalars_of(reply)))
         if values and name.startswith(b"Z"):
-            values[1::2] = [pack_score(float(score)) for score in values[1::2]]
+            values[1::2] = yield from in_slices(services, each_of(_packed, values[1::2]))
         if values:
-            return wanted.reply(key, values)
+            told = wanted.reply(key, values)
+            return told if isinstance(told, bytes) else (yield from in_slices(services, told))
     return nothing
+
+
+def _packed(score: bytes) -> bytes:
+    return pack_score(float(score))
 
 
 def _pop(operation: bytes) -> Callable[[Services, Sink, int, list[bytes]], None]:
@@ -96,9 +104,9 @@ def _pop_member(operation: bytes) -> Callable[[Services, Sink, int, list[bytes]]
 
 
 def _counted(
-    ends: tuple[bytes, bytes], operations: tuple[bytes, bytes], made: Callable[[Values, bool], bytes]
+    ends: tuple[bytes, bytes], operations: tuple[bytes, bytes], made: Callable[[bytes, Values, bool], Slices[bytes]]
 ) -> Callable[[Services, Sink, int, list[bytes]], None]:
-    """BLMPOP or BZMPOP timeout numkeys key … end [COUNT count]: a key, and elements as `made` encodes them."""
+    """BLMPOP or BZMPOP timeout numkeys key … end [COUNT count]: a key, and elements: `made` encodes them behind it."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         keys, end, count = counted_pops([args[0], *args[2:]], ends)
@@ -106,21 +114,23 @@ def _counted(
         resp3, nothing = sink.resp3, resp.null_array(sink.resp3)
         operation = [operations[ends.index(end)], count]
 
-        def reply(key: bytes, values: Values) -> bytes:
-            return resp.array([bulk(client_key(key)), made(values, resp3)])
+        def reply(key: bytes, values: Values) -> Slices[bytes]:
+            return made(b"*2\r\n" + bulk(client_key(key)), values, resp3)
 
         _run(services, sink, number, BlockingCall(keys, operation, True, reply, nothing, deadline_ms), nothing)
 
     return handle
 
 
-def _values(values: Values, resp3: bool) -> bytes:
-    return resp.array([bulk(value) for value in values])
+def _values(opening: bytes, values: Values, resp3: bool) -> Slices[bytes]:
+    return joined_reply(b"%b*%d\r\n" % (opening, len(values)), bulk, values)
 
 
-def _pairs(values: Values, resp3: bool) -> bytes:
-    pairs = zip(values[::2], values[1::2], strict=True)
-    return resp.array([b"*2\r\n" + bulk(member) + resp.double(unpack_score(score), resp3) for member, score in pairs])
+def _pairs(opening: bytes, values: Values, resp3: bool) -> Slices[bytes]:
+    def pair(place: int) -> bytes:
+        return b"*2\r\n" + bulk(values[place]) + resp.double(unpack_score(values[place + 1]), resp3)
+
+    return joined_reply(b"%b*%d\r\n" % (opening, len(values) // 2), pair, range(0, len(values), 2))
 
 
 def _blmove(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:

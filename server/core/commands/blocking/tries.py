@@ -47,6 +47,7 @@ from server.core.records.versions import DamagedRecord
 from server.core.records.views import View
 from server.core.services.services import Services
 from server.core.waiting.blocked import AGAIN, FIRST, NEEDS_QUEUES, READ, TRY
+from server.core.waiting.deliveries import word_of_row
 from server.core.work.procedures import Step, Steps
 
 _MALFORMED = "ERR malformed attempt"
@@ -200,6 +201,7 @@ class _Popping(Sink):
         self._operation = operation
         self._values: list[bytes] = []
         self._encoded_values = b""
+        self._row = b""  # the values as a stored delivery has them
         self._delivery = 0
         self._reply: Reply = b""
 
@@ -207,6 +209,7 @@ class _Popping(Sink):
         """Pops from a draft."""
         self._values = yield from self._operation.pop(draft, self._attempt.key, count, self._services.state)
         self._encoded_values = yield from joined_reply(b"", bulk, self._values)
+        self._row = yield from joined_reply(b"", word_of_row, self._values)
         return b""
 
     def write(self, number: int, draft: Draft) -> None:
@@ -225,7 +228,8 @@ class _Popping(Sink):
         """The removal is about to be written: its delivery begins."""
         services, attempt, deliveries = self._services, self._attempt, self._services.waiting.deliveries
         plan = services.route(attempt.key, True).plan
-        self._delivery = deliveries.open(attempt.home, plan, attempt.key, self._operation.end, self._values)
+        end, values = self._operation.end, self._values
+        self._delivery = deliveries.open(attempt.home, plan, attempt.key, end, values, self._row)
         first = bulk(services.state.id.encode()) + bulk(b"%d" % self._delivery)
         self._reply = b"*%d\r\n%b%b" % (2 + len(self._values), first, self._encoded_values)
         services.waiting.rows.forget(attempt.home, attempt.number)
