@@ -17,7 +17,7 @@ up: $(READY) compiled  ## Set everything up and start three nodes on this machin
 down: $(READY)  ## Stop the nodes of `make up`
 	$(BIN)/dyn down
 
-test: $(READY) tools  ## Set everything up, check the code and pass the tests: WORKERS=2 at a time, a few of those with real nodes one by one
+test: $(READY) tools  ## Set everything up, check the code and pass the tests: WORKERS=2 at a time, one more of those with real nodes, and a few of these one by one
 	@$(MAKE) --no-print-directory --jobs --output-sync=target lint unit compiled UNIT=--left-by-compiled
 	@$(MAKE) --no-print-directory unit-compiled
 	@$(MAKE) --no-print-directory wire

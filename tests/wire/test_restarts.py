@@ -20,9 +20,7 @@ ROOT = Path(__file__).parents[2]
 PREVIOUS = "9177059"  # the last commit in which a layout knew of no phases
 BEFORE = "f059f95"  # the last commit in which nodes did not tell each other their versions and capabilities
 TYPELESS = "e16de1f"  # the last commit in which nodes could not read records of entries
-RESULTING = (
-    "ec18040"  # the last commit in which nodes shared the numbering of databases, and not the swaps it results from
-)
+RESULTING = "ec18040"  # the last commit in which nodes shared a numbering of databases, without its swaps
 CONFIG = "repair_interval_ms = 1000\n"
 NOT_ANNOUNCED = r"have not announced one: (n2, n3|n3, n2)$"
 
