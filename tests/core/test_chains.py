@@ -14,6 +14,7 @@ from server.core.base.errors import CommandError
 from server.core.base.lanes import Lanes, Parked
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
+from server.core.records.pending import Pending
 from server.core.requests.relay_rows import RelayItem
 from server.core.requests.write_groups import WriteGroup
 from server.core.requests.writes import Writes
@@ -92,6 +93,31 @@ def test_a_chain_of_a_large_record_runs_with_pauses(monkeypatch: pytest.MonkeyPa
     assert steps[0] == 7
     assert len(steps) > 1, "the first record was too large for all of them without a pause"
     assert sum(steps) > 7
+
+
+@pytest.mark.interpreted
+def test_a_chain_counts_its_copies_by_the_record_that_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If others change the key in the same turn, that may be longer than what the chain has read."""
+    monkeypatch.setattr(chains, "COPIED_BYTES_MAX", 250)
+    node = make_node(1)
+    client = Client(node)
+    rest: list[int] = []
+
+    class Copying(chains.Chains):
+        def __init__(self) -> None:
+            pass
+
+        def run_one(self, sink: Sink, number: int, args: list[bytes]) -> None:
+            node.state.records.pending.made += 1
+
+        def run(self, key: bytes, chain: list[RelayItem]) -> None:
+            rest.append(len(chain))
+
+    items = [RelayItem(client.session, number, [b"LRANGE", b"q", b"0", b"0"]) for number in range(5)]
+    chain = chains._LocalChain(node.services, b"q", items, Copying())
+    node.state.records.pending.by_key[chain.storage_key] = Pending(b"x" * 300)
+    chain._run(None)
+    assert rest == [4]
 
 
 class _Chain:
