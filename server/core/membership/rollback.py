@@ -129,7 +129,9 @@ class RollbackDetector:
             self._durable = max(synced)
             self._pending = [turn for turn in self._pending if turn > self._durable]
             members = state.layout.members if state.layout is not None else ()
-            self._unsent.update(dict.fromkeys([member.id for member in members]))  # who has not got the last one is first
+            self._unsent.update(
+                dict.fromkeys([member.id for member in members])
+            )  # who has not got the last one is first
         for peer in list(self._unsent)[:SENT_MAX]:
             del self._unsent[peer]
             self._send_mark(peer)
