@@ -63,8 +63,11 @@ class Transport:
 
 async def passes() -> None:
     """Some passes of the loop."""
+    loop = asyncio.get_running_loop()
     for _ in range(5):
-        await asyncio.sleep(0)
+        passed = loop.create_future()
+        loop.call_soon(passed.set_result, None)
+        await passed
 
 
 class Started:
