@@ -32,8 +32,8 @@ copies of different moments. Once these nodes know it, all are accepted as they 
 smaller harm.
 
 A change in the second before a copy is put in place may go undetected. No tombstone can have been collected by then, as
-collection.py waits longer than that (5 s by default). `SENT_MAX` members get a mark in one tick, so those of a large cluster
-get marks in turn. With 1,000 members each one hears of every third or fourth mark, and the second is up to four.
+collection.py waits longer than that (5 s by default). `SENT_MAX` members get a mark in one tick, so in a large cluster they
+get marks in turn. With 1,000 members each hears of every third or fourth mark, and the second is up to four.
 
 On the wire and on disk the incarnations are called lives (LIVES, `lives`), as in earlier versions.
 """
