@@ -41,7 +41,6 @@ LAG_MS_MAX = (
 )
 
 
-STALE_MS_MAX = 1000  # routes of a large cluster that may have better fallbacks are computed anew (base/routing.py)
 WAITING_BEGUN_MAX = 1024  # of the commands that wait for others of their connection, in one turn
 
 
@@ -167,7 +166,9 @@ class Node:
             state.send(peer, encode_orderly(state.clock_reading()))
         if state.disk_full:
             state.send(peer, encode_full(state.clock_reading(), state.room))
-        send_gossip(services, peer, True)  # and the staged changes
+        # In a large cluster a peer that has just been heard needs no answer: it sends its own table over its own link.
+        is_heard = state.liveness.is_wide and state.liveness.is_live(peer)
+        send_gossip(services, peer, not is_heard)  # and the staged changes
         services.waiting.deliveries.connected(peer)
         services.anti_entropy.connected(peer)
         services.tracking.connected(peer)
@@ -249,7 +250,8 @@ class Node:
         if self._ticked_ms < 0:  # not before, so that their first pauses begin now and not at 0 ms
             services.collection.start()
             services.scrub.start()
-        self._refresh_routes(now_ms)
+        if state.route_table is not None and state.route_table.is_stale:
+            state.reroute(True)
         self._ticked_ms = now_ms
         services.background.tick(now_ms)
         services.checkpoints.tick()
@@ -278,12 +280,6 @@ class Node:
         services.traces.expire(now_ms)
         if services.tracking.is_used:
             services.tracking.tick()
-
-    def _refresh_routes(self, now_ms: int) -> None:
-        """Once in `STALE_MS_MAX`: computes the routes that may have better fallbacks by now."""
-        table = self.state.route_table
-        if table is not None and table.is_stale and now_ms // STALE_MS_MAX != self._ticked_ms // STALE_MS_MAX:
-            self.state.reroute(True)
 
     def _retry_silent(self, now_ms: int) -> None:
         """Retries the relays to peers from which nothing has come for `relay_silence_ms`."""

@@ -8,7 +8,8 @@ staging.py       writes large values in chunks before they are handled; staged_c
 clients.py       the connections of clients: client.py and connections.py, and what bounds them: admission.py, flow.py,
                  memory.py, draining.py, files.py
 listening.py     the ports; TLS: certificates.py, handshakes.py, tls_transport.py
-peers.py         the connections to the other nodes: links.py with outbound.py, inbound.py, introductions.py
+peers.py         the connections to the other nodes: links.py with first_links.py and outbound.py,
+                 inbound.py, introductions.py
 ticks.py         the timer, and what is looked at once a second: disk.py, reports.py, facts.py
 finding.py       asks at addresses who is there; joining.py asks a member to stage this node's join
 crash.py         how the process ends by what no code expected

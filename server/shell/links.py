@@ -63,11 +63,11 @@ class Link(asyncio.Protocol):
         peer: str,
         address: str,
         links: dict[str, Link],
-        opened: Callable[[Link], None] | None = None,
+        tried: Callable[[Link], None] | None = None,
     ) -> None:
-        """`links` are all links by their peers, in which this one may have been replaced when it ends. `opened` is called
-        when it has opened for the first time."""
-        self._opened = opened
+        """`links` are all links by their peers, in which this one may have been replaced when it ends. `tried` is called
+        when an attempt to open it has ended, until it has opened for the first time."""
+        self._tried = tried
         self._context = context
         self._links = links
         self.peer = peer
@@ -91,7 +91,6 @@ class Link(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self.outbound = Outbound(context.loop, context.config, self._cut_hung, self._report_backlog)
-        self.connect()
 
     def connect(self) -> None:
         """Connects now, unless the link is open or is being made."""
@@ -154,6 +153,11 @@ class Link(asyncio.Protocol):
         self._by_tls = self._prefers_tls
         self._tell_refused(trouble, text)
         self._retry_later()
+        self._tell_tried()
+
+    def _tell_tried(self) -> None:
+        if self._tried is not None:
+            self._tried(self)
 
     def _tell_refused(self, trouble: str, text: str) -> None:
         if not self._is_successor:
@@ -264,9 +268,8 @@ class Link(asyncio.Protocol):
         """The peer accepts us; `theirs` are its versions and capabilities."""
         self._open = True
         self._failed = False
-        if self._opened is not None:
-            self._opened(self)
-            self._opened = None
+        self._tell_tried()
+        self._tried = None
         self._send_kept()
         row = PeerLink("to", self.peer, self._made_ms, lambda: self.unsent_bytes)
         self._context.services.process.peer_links[id(self)] = row
@@ -296,6 +299,7 @@ class Link(asyncio.Protocol):
             self.connect()
         else:
             self._retry_later()
+            self._tell_tried()
 
     @property
     def is_open(self) -> bool:

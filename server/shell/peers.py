@@ -1,4 +1,16 @@
-"""The connections to the other nodes: one link to each member (links.py), and what they send us (inbound.py)."""
+"""The connections to the other nodes: one link to each member (links.py), and what they send us (inbound.py).
+
+Theory. Each node has a link to each other member for as long as that is a member, also in clusters of 1,000. Links that are
+opened when they are needed, and closed when they are idle, would save nothing there, because none is idle:
+
+- after a change of its records a node tells all members how far it has got (membership/rollback.py);
+- before a deleted or expired key is collected, all members are asked, four times (collection/collection.py);
+- each second a node exchanges tables with three random members, and three others with it (core/liveness/);
+- a client may send any key to any node, which relays the command to one of its owners.
+
+With 80 nodes that each write or delete one key in ten seconds, a node uses 76 of its 79 links within 20 s for the first
+alone. What can be saved is the burst at a start: first_links.py.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +20,7 @@ from collections.abc import Sequence
 from server.core.membership.duplicates import LinkState
 from server.core.ring.layout import Layout
 from server.shell.context import Context
+from server.shell.first_links import FirstLinks, in_order
 from server.shell.inbound import Inbound
 from server.shell.links import Link
 from server.shell.reports import Reports
@@ -24,6 +37,7 @@ class Peers:
         self._reports = reports
         self.links: dict[str, Link] = {}
         self.inbound = Inbound(context)
+        self._first_links = FirstLinks()
         self._successors: dict[str, Link] = {}  # links that are being made and will replace open ones
         self._layout: Layout | None = None  # the one that the links are for
 
@@ -47,11 +61,14 @@ class Peers:
                 self._context.loop.call_later(LINGER_S, self._unlink, peer, link)
             elif wanted[peer] != link.address:
                 link.close()
+                self._first_links.remove(link)
                 del self.links[peer]
         self.inbound.close_strangers(wanted)
-        for peer, address in wanted.items():
+        for peer in in_order(self._context.node.state.id, list(wanted)):
             if peer not in self.links:
-                self.links[peer] = Link(self._context, peer, address, self.links)
+                link = Link(self._context, peer, wanted[peer], self.links, self._first_links.tried)
+                self.links[peer] = link
+                self._first_links.add(link)
         self._reports.write_audit()  # the commit that has made the layout comes before it in the log
         if layout is None:
             self._reports.log_left()
@@ -62,6 +79,7 @@ class Peers:
     def _unlink(self, peer: str, link: Link) -> None:
         if self.links.get(peer) is link and peer not in self._context.node.state.members:
             link.close_when_sent()
+            self._first_links.remove(link)
             del self.links[peer]
 
     def backlog_bytes(self) -> int:
@@ -94,11 +112,15 @@ class Peers:
         """Opens another link beside one that was made with none of these secrets. Requests go over the old one until the
         new one is open, so that none fails."""
         if link.is_open and link.secret not in secrets and link.peer not in self._successors:
-            self._successors[link.peer] = Link(self._context, link.peer, link.address, self.links, self._succeed)
+            successor = Link(self._context, link.peer, link.address, self.links, self._succeed)
+            self._successors[link.peer] = successor
+            successor.connect()
 
     def _succeed(self, successor: Link) -> None:
-        """A link that replaces another one is open."""
+        """An attempt to open a link that replaces another one has ended."""
         peer = successor.peer
+        if not successor.is_open:
+            return
         if self._successors.pop(peer, None) is successor and peer in self.links:
             self.links[peer].close_when_sent()
             self.links[peer] = successor

@@ -2,8 +2,9 @@
 
 The nodes, their messages, frames and tables are the real ones, and time is virtual. A connection takes what `server/shell`
 takes: who opens it says so first (`greeted`), then it is open (`connected`), then frames travel, in order, with a delay.
-Each node opens one to every other, as the shell does. There is no loss, no partition, no disk. Everything that is sent and
-handled is counted, for each node, and the processor time of each turn.
+Each node opens one to every other, so many at a time and in the order in which the shell does (first_links.py). There is
+no loss, no partition, no disk. Everything that is sent and handled is counted, for each node, and the processor time of
+each turn.
 
 1,000 whole nodes need more memory and time than a machine has. So only some may be whole (`sample`), and the others are
 models (models.py), which talk to these as nodes do.
@@ -24,6 +25,7 @@ from server.core.base.config import Config
 from server.core.base.sinks import Session
 from server.core.node import Node
 from server.core.ring.layout import Layout, Member
+from server.shell.first_links import AT_ONCE, in_order
 from server.storage.memory import MemoryEngine
 from tests.sim.events import Events
 from tests.sim.models import Models
@@ -207,14 +209,14 @@ class Machine:
 class Way:
     """The connection from one machine or model to another."""
 
-    def __init__(self, events: Events, rng: random.Random, sender: End, receiver: End) -> None:
+    def __init__(self, events: Events, rng: random.Random, sender: End, receiver: End, after_ms: int = 0) -> None:
         self.events, self.sender, self.receiver = events, sender, receiver
         self.is_open = False
         self._rng = rng
         self._unsent: list[bytes] = []
         self._frames = FrameReader(FRAME_BYTES_MAX)
         self._due_ms = 0
-        self.events.after(self._delay_ms() + self._delay_ms(), self._accepted)
+        self.events.after(after_ms + self._delay_ms() + self._delay_ms(), self._accepted)
 
     def _delay_ms(self) -> int:
         return self._rng.randint(DELAY_MS_MIN, DELAY_MS_MAX)
@@ -280,10 +282,12 @@ class Crowd:
             machine.node.services.membership.offer(self.layout)
             self.events.after(machine.rng.randrange(machine.node.state.config.tick_ms), machine.tick)
         self.models.start()
+        ids = sorted(self.ends)
         for one in self.ends.values():
-            for other in self.ends.values():
-                if one is not other and (one.id in self.machines or other.id in self.machines):
-                    one.ways[other.id] = Way(self.events, self.rng, one, other)
+            for place, peer in enumerate(in_order(one.id, ids)):
+                if one.id in self.machines or peer in self.machines:
+                    after_ms = place // AT_ONCE * 2 * DELAY_MS_MAX
+                    one.ways[peer] = Way(self.events, self.rng, one, self.ends[peer], after_ms)
 
     def run(self, seconds: float) -> float:
         """Time passes; returns how much."""

@@ -81,7 +81,8 @@ class Model:
 
     def connect(self, peer: str, view: list[bytes]) -> None:
         """Our connection to a whole node is open."""
-        self._write(peer, self.models.gossip(True, self.liveness.table(peer)))
+        is_heard = self.liveness.is_wide and self.liveness.is_live(peer)
+        self._write(peer, self.models.gossip(not is_heard, self.liveness.table(peer)))
 
     def refuse(self, peer: str) -> None:
         """A whole node is dead."""

@@ -32,7 +32,8 @@ copies of different moments. Once these nodes know it, all are accepted as they 
 smaller harm.
 
 A change in the second before a copy is put in place may go undetected. No tombstone can have been collected by then, as
-collection.py waits longer than that.
+collection.py waits longer than that (5 s by default). `SENT_MAX` members get a mark in one tick, so in a large cluster they
+get marks in turn. With 1,000 members each hears of every third or fourth mark, and the second is up to four.
 
 On the wire and on disk the incarnations are called lives (LIVES, `lives`), as in earlier versions.
 """
@@ -102,7 +103,7 @@ class RollbackDetector:
         self._durable = 0  # the turn of the last synced mark of this incarnation
         self._changes = 0  # `records.record_batches` at the last mark
         self._marked_ms = -MARK_MS
-        self._unsent: list[str] = []  # members to which the durable mark has not been sent yet
+        self._unsent: dict[str, None] = {}  # members to which the durable mark has not been sent yet, in turn
         self._peers = _decode_peers(records.document(_PEERS))
         self._has_unsaved_peers = False
         self._saved_ms = 0
@@ -127,10 +128,13 @@ class RollbackDetector:
         if synced:
             self._durable = max(synced)
             self._pending = [turn for turn in self._pending if turn > self._durable]
-            self._unsent = [member.id for member in state.layout.members] if state.layout is not None else []
-        for peer in self._unsent[:SENT_MAX]:
+            members = state.layout.members if state.layout is not None else ()
+            self._unsent.update(
+                dict.fromkeys([member.id for member in members])
+            )  # who has not got the last one is first
+        for peer in list(self._unsent)[:SENT_MAX]:
+            del self._unsent[peer]
             self._send_mark(peer)
-        del self._unsent[:SENT_MAX]
         if state.room != FOR_NOTHING:
             if now_ms - self._marked_ms >= MARK_MS and state.records.record_batches != self._changes:
                 self._mark(now_ms)

@@ -20,6 +20,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from heapq import nsmallest
+from itertools import chain
 
 from server.core.ring.computation import Computation
 from server.core.ring.layout_fields import LayoutFields
@@ -97,8 +98,8 @@ class Fallbacks:
         queues: list[Iterator[int]] = []  # by zone: the places in it that are left, from `first` on
         for members in self._places_in:
             start = bisect_left(members, first)
-            ring = (*members[start:], *members[:start]) if start else members
-            queues.append(iter([place for place in ring if place not in places]))
+            ring = chain(members[start:], members[:start])
+            queues.append(place for place in ring if place not in places)  # few of them are wanted
         rank = 0
         while queues:  # at each rank, each zone that is in the list so often has the next place
             row = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from server.core.base import routing
 from server.core.base.quorum import DoubleTally, Verdict
-from server.core.base.routing import Plan, Route, RouteTable, build_routes
+from server.core.base.routing import REFRESHED_MAX, Plan, Route, RouteTable, build_routes
 from server.core.commands.operator import first_layout
 from server.core.ring.change import READ_QUORUM, REPLICA_COUNT, WRITE_QUORUM, Change
 from server.core.ring.layout import HANDOVER, TRANSFER, Layout, Member
@@ -236,8 +236,31 @@ def test_a_node_that_comes_to_a_large_cluster_changes_few_routes_at_once() -> No
     live.remove("m010")
     lost = table.update(live.__contains__, lambda node: True)
     assert not [route for route in lost if route.coordinator == "m010"]
-    table.update(live.__contains__, lambda node: True, refresh=True)
-    assert not table.is_stale
+    present, refreshed = lost, 0
+    while table.is_stale:  # some in each tick, and all in the end
+        following = table.update(live.__contains__, lambda node: True, refresh=True)
+        count = sum(one is not other for one, other in zip(present, following, strict=True))
+        assert count <= REFRESHED_MAX
+        present, refreshed = following, refreshed + count
+    assert refreshed > 3 * REFRESHED_MAX
+    anew = build_routes(layout, "m000", live.__contains__)
+    assert list(map(_shape, present)) == list(map(_shape, anew))
+
+
+def test_a_node_that_comes_during_a_refresh_is_found_by_the_next_one() -> None:
+    members = tuple(Member(f"m{index:03}", f"n{index}", f"h:{index + 1}", "z", 1) for index in range(100))
+    owners = tuple(tuple(members[(7 * p + step) % 100].id for step in range(3)) for p in range(1024))
+    layout = Layout("c", 1, 1024, 3, 2, 2, members, owners)
+    live = ["m010"]
+    table = RouteTable(layout, "m000")
+    table.update(live.__contains__, lambda node: True)
+    for node in ("m020", "m030", "m040"):
+        live.append(node)
+        routes = table.update(live.__contains__, lambda node: True, refresh=True)
+    while table.is_stale:
+        routes = table.update(live.__contains__, lambda node: True, refresh=True)
+    anew = build_routes(layout, "m000", live.__contains__)
+    assert list(map(_shape, routes)) == list(map(_shape, anew))
 
 
 def test_a_change_of_one_node_computes_its_own_partitions_anew() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from inspect import getdoc
+from unittest import mock
 
 import pytest
 
+from server.core.base import routing
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING
 from server.core.base.state import State
 from server.core.gossip import note_room
@@ -61,13 +63,13 @@ def test_a_change_of_the_routes_for_deletions_alone_shows_by_another_list() -> N
     assert state.routes is not before
 
 
-def test_stale_routes_are_computed_anew_once_a_second() -> None:
+def test_a_tick_refreshes_stale_routes() -> None:
     machine = Machine(layout=layout_of())
     node, table = machine.node, machine.node.state.route_table
     assert table is not None
-    node.tick(10_000, 10_000)
-    table.is_stale = True
-    node.tick(10_900, 10_900)
+    with mock.patch.object(routing, "DEFER_MIN", 0):
+        node.greeted("n2", machine.now_ms)
+        node.connected("n2", machine.now_ms)
     assert table.is_stale
-    node.tick(11_000, 11_000)
+    machine.pass_ms(100)
     assert not table.is_stale

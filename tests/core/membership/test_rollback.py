@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from server.core.base.state import SET_BACK
-from server.core.membership.rollback import HOLD_MS, MARK_MS, OWN_MAX, SAVE_MS, THEIRS_MAX, Mark
+from server.core.membership.rollback import HOLD_MS, MARK_MS, OWN_MAX, SAVE_MS, SENT_MAX, THEIRS_MAX, Mark
 from server.core.records.records import META, storage_key_of
 from server.core.records.versions import supersede
 from server.shell.introductions import WORD_BYTES_MAX
-from tests.core.membership.test_membership import WALL_MS, Machine, layout_of
+from tests.core.membership.test_membership import WALL_MS, Machine, layout_of, member
 
 MARK = (300, 70)
 MANY = [(400 + number, 1) for number in range(OWN_MAX)]
@@ -110,6 +111,25 @@ def test_a_mark_is_told_once_it_is_synced_and_written_only_if_records_have_chang
     assert machine.node.services.rollback.refusal("n2", words([(300, 69)])).startswith("SETBACK 300 70"), (
         "it is remembered"
     )
+
+
+def test_in_a_large_cluster_each_member_gets_a_mark_in_turn() -> None:
+    layout = layout_of()
+    names = [f"m{number}" for number in range(1000, 1400)]
+    others = [replace(member("n4"), id=name, name=name, address=f"{name}:7") for name in names]
+    machine = Machine(layout=replace(layout, members=(*others, *layout.members)))
+    told: dict[str, int] = dict.fromkeys(names, 0)
+    machine.link(*told)
+    for second in range(6):  # the node is written to all the time
+        store(machine, b"key %d" % second)
+        for _ in range(MARK_MS // 100):
+            machine.now_ms += 100
+            machine.node.tick(machine.now_ms, WALL_MS + machine.now_ms)
+            sent = [peer for peer, messages in machine.numbered().items() if any(m[0] == b"MARK" for m in messages)]
+            assert len(sent) <= SENT_MAX
+            told |= {peer: told[peer] + 1 for peer in sent}
+            machine.node.synced(machine.node.state.statistics.turns)
+    assert min(told.values()) >= 2, f"{sum(not count for count in told.values())} members were told no mark"
 
 
 def test_a_store_of_the_version_before_has_a_life_too() -> None:
