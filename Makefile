@@ -56,9 +56,9 @@ pages: $(READY)  ## Make man pages, completions and docs/compatibility.md anew f
 	$(BIN)/python -m server.settings_manual > man/dyn.toml.5
 	$(BIN)/python -m tests.stacks.compatibility > docs/compatibility.md
 
-bench: $(READY) tools compiled  ## Compare with a bare redis-server, in one run, alternating
+bench: $(READY) tools compiled  ## Compare with a bare redis-server, in one run, alternating: BENCH='--beside main~1' also with another revision
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench needs redis-server" >&2; exit 1; }
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(BENCH)
 
 bench-security: $(READY) compiled  ## What the secret of the nodes, users, TLS and encryption at rest cost
 	@command -v redis-benchmark >/dev/null || { echo "make bench-security needs redis-benchmark (apt-get install redis-tools)" >&2; exit 1; }

@@ -1,5 +1,6 @@
 """`make bench`: a node of a three-node durable cluster against a bare redis-server, alternating in one run; and against
-redis with two replicas, whose client waits for one of them (replicated_redis.py).
+redis with two replicas, whose client waits for one of them (replicated_redis.py). With `--beside REVISION` a node of a
+cluster of that revision runs each test right after this one, and a table compares the two.
 
 It measures what a client sees (throughput and latency of redis-benchmark) and what that costs (CPU seconds of all server
 processes together per million operations). Machines are noisy, so only ratios within one run mean anything. Each figure
@@ -16,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.replicated_redis import CONNECTIONS, replicated_redis, sets_in_batches
+from tests.revisions import compiled_tree
 from tests.servers import cpu_s, dyn_cluster, redis_server
 
 TESTS = (("SET", 1), ("GET", 1), ("SET", 16), ("GET", 16))
@@ -39,25 +42,25 @@ class Figures:
 
 def main() -> None:
     """Runs the rounds and prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=200_000, help="per test at -P 1; four times as many at -P 16")
-    parser.add_argument("--fsync", default="everysec", choices=("always", "everysec", "no"))
-    parser.add_argument("--engine", default="rocksdb", choices=("rocksdb", "memory"))
-    parser.add_argument("--dir", type=Path, help="where the cluster keeps its data (default: a temporary directory)")
-    options = parser.parse_args()
+    options = _options()
+    beside = compiled_tree(options.beside) if options.beside else None
     results: dict[tuple[str, str, int], list[Figures]] = {}
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as scratch,
         redis_server(Path(scratch)) as bare,
         dyn_cluster(Path(scratch), options.fsync, options.engine) as cluster,
         replicated_redis(Path(scratch)) as replicated,
+        ExitStack() as stack,
     ):
+        servers = {"redis": bare, "dyn": cluster}
+        if beside is not None:
+            other = dyn_cluster(Path(scratch) / beside[0], options.fsync, options.engine, beside[1])
+            servers[f"dyn at {beside[0]}"] = stack.enter_context(other)
         waiting = {"redis": (bare, False), "redis, 2 replicas, WAIT 1": (replicated, True), "dyn": (cluster, False)}
         for number in range(options.rounds):
             for test, depth in TESTS:
                 requests = options.requests * (4 if depth > 1 else 1)
-                for name, (port, pids) in (("redis", bare), ("dyn", cluster)):
+                for name, (port, pids) in list(servers.items())[:: -1 if number % 2 else 1]:
                     print(f"round {number + 1}: {name} {test} -P {depth}", file=sys.stderr, flush=True)
                     results.setdefault((name, test, depth), []).append(run_benchmark(port, pids, test, depth, requests))
             for depth in (1, 16):
@@ -66,9 +69,20 @@ def main() -> None:
                     found = sets_in_batches(served, depth, options.requests, waits)
                     times = [found.percentile(percent) for percent in (50, 99, 99.9)]
                     results.setdefault((name, BATCHES, depth), []).append(Figures(found.rps, *times, found.cpu_s))
-    _report(results, options)
+    _report(results, options, tuple(servers))
     print(f"\nA small client with {CONNECTIONS} connections; SETs at -P 16 are followed by one WAIT for all of them:\n")
     _print_table(results, ((BATCHES, 1), (BATCHES, 16)), tuple(waiting))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=200_000, help="per test at -P 1; four times as many at -P 16")
+    parser.add_argument("--fsync", default="everysec", choices=("always", "everysec", "no"))
+    parser.add_argument("--engine", default="rocksdb", choices=("rocksdb", "memory"))
+    parser.add_argument("--dir", type=Path, help="where the cluster keeps its data (default: a temporary directory)")
+    parser.add_argument("--beside", metavar="REVISION", help="compare with the nodes of this revision, too")
+    return parser.parse_args()
 
 
 def run_benchmark(
@@ -103,12 +117,22 @@ def _median(figures: list[Figures], name: str) -> float:
     return statistics.median(getattr(one, name) for one in figures)
 
 
-def _report(results: dict[tuple[str, str, int], list[Figures]], options: argparse.Namespace) -> None:
+def _report(
+    results: dict[tuple[str, str, int], list[Figures]], options: argparse.Namespace, names: tuple[str, ...]
+) -> None:
     print(
         f"\n{options.rounds} rounds, medians; redis-benchmark -c 50 -d 100 -r 100000; cluster: 3 nodes, N=3 R=2 W=2, "
     )
     print(f"engine {options.engine}, fsync {options.fsync}; CPU: seconds per million operations over all servers\n")
-    _print_table(results, TESTS, ("redis", "dyn"))
+    _print_table(results, TESTS, names)
+    for other in names[2:]:
+        print(f"\nThis tree by that of {other}, medians of the rounds:\n")
+        print("| test | throughput | CPU |\n|---|---|---|")
+        for test, depth in TESTS:
+            pairs = list(zip(results["dyn", test, depth], results[other, test, depth], strict=True))
+            throughput = statistics.median(new.rps / old.rps for new, old in pairs)
+            cost = statistics.median(new.cpu_s / old.cpu_s for new, old in pairs)
+            print(f"| {test} -P {depth} | {throughput:.2f} | {cost:.2f} |")
 
 
 def _print_table(

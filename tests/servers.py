@@ -15,6 +15,7 @@ from typing import NamedTuple
 import redis
 
 from tests.ports import free_ports
+from tests.revisions import environment_of
 
 _CPUCLOCK_SCHED = 2  # Linux, linux/posix-timers.h: the clock of another process is named by its number
 
@@ -53,13 +54,16 @@ def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def dyn_cluster(scratch: Path, fsync: str = "everysec", engine: str = "rocksdb") -> Iterator[Served]:
-    """Three nodes, as `dyn up` makes them; clients use the first one."""
+def dyn_cluster(
+    scratch: Path, fsync: str = "everysec", engine: str = "rocksdb", tree: Path | None = None
+) -> Iterator[Served]:
+    """Three nodes, as `dyn up` makes them, of this tree or of another one; clients use the first one."""
     dyn = shutil.which("dyn", path=str(Path(sys.executable).parent)) or "dyn"
+    environment = dict(os.environ) if tree is None else environment_of(tree)
     directory, port = scratch / "cluster", free_ports(3)
     where = ["--dir", str(directory)]
     words = [dyn, "up", "--detach", *where, "--base-port", str(port), "--fsync", fsync, "--engine", engine]
-    subprocess.run(words, check=True, stdout=sys.stderr)
+    subprocess.run(words, check=True, stdout=sys.stderr, env=environment)
     try:
         yield Served(port, [int(path.read_text()) for path in sorted(directory.glob("n*/pid"))])
     finally:

@@ -226,9 +226,9 @@ class ChunkedEngine:
 
     # What concerns the other engine alone
 
-    def sync(self) -> None:
+    def sync(self, waits: bool = True) -> bool:
         """As Engine.sync."""
-        self.inner.sync()
+        return self.inner.sync(waits)
 
     def snapshot(self, path: Path) -> None:
         """As Engine.snapshot."""

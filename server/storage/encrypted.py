@@ -169,9 +169,9 @@ class EncryptedEngine:
 
     # What concerns the other engine alone
 
-    def sync(self) -> None:
+    def sync(self, waits: bool = True) -> bool:
         """As Engine.sync."""
-        self._inner.sync()
+        return self._inner.sync(waits)
 
     def snapshot(self, path: Path) -> None:
         """As Engine.snapshot: the copy is encrypted."""

@@ -59,9 +59,10 @@ class Engine(Protocol):
         If it raises, nothing of the batch is visible in the open store. Whether it is there after a restart is unknown.
         """
 
-    def sync(self) -> None:
+    def sync(self, waits: bool = True) -> bool:
         """Returns once everything that was committed before the call is on the disk. Releases the GIL while it waits.
 
+        False, at once and without a sync, if it does not wait (`waits`) for a flush or snapshot in another thread.
         If it raises, nothing more is known to be on the disk than before. After StorageFull try again later.
         """
 

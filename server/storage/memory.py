@@ -52,9 +52,10 @@ class MemoryEngine:
                     self._added.append(key)
                 data[key] = value
 
-    def sync(self) -> None:
+    def sync(self, waits: bool = True) -> bool:
         """Does nothing: there is no disk."""
         self._check_open()
+        return True
 
     def scan(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX

@@ -167,13 +167,19 @@ class RocksEngine:
         except Exception as error:
             raise self._explained("commit", error) from error
 
-    def sync(self) -> None:
-        """Returns once everything committed before the call is on the disk. Call it in a thread of its own."""
-        with self._elsewhere, self._explaining("sync"):
-            sizes = self._logs.sizes()
-            self._db.flush_wal(True)
-            if sizes is not None:
-                self._logs.note(sizes)
+    def sync(self, waits: bool = True) -> bool:
+        """Returns once everything committed before the call is on the disk; False if another thread is at work."""
+        if not self._elsewhere.acquire(waits):
+            return False
+        try:
+            with self._explaining("sync"):
+                sizes = self._logs.sizes()
+                self._db.flush_wal(True)
+                if sizes is not None:
+                    self._logs.note(sizes)
+        finally:
+            self._elsewhere.release()
+        return True
 
     def scan(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from server.shell.durability import Durability
+from server.shell.durability import QUICK_US, THREAD_S, Durability
+from server.storage.engine import StorageError
 from tests.core.commands.talking import Client, make_node
 
 
@@ -44,7 +45,7 @@ def test_under_always_the_timer_syncs_what_belongs_to_no_turn_if_the_core_waits_
         call_soon_threadsafe=lambda *call: calls.append(call),
         time=lambda: 1,
     )
-    engine: Any = SimpleNamespace(commit=lambda writes: None, sync=lambda: None)
+    engine: Any = SimpleNamespace(commit=lambda writes: None, sync=lambda: True)
     durability = Durability(
         engine, make_node().services.latencies, "always", loop, pytest.fail, pytest.fail,
         synced.append, lambda: is_wanted,
@@ -57,30 +58,102 @@ def test_under_always_the_timer_syncs_what_belongs_to_no_turn_if_the_core_waits_
     assert synced == ([0] if is_wanted else [])
 
 
-def test_under_always_a_turn_is_told_of_its_sync_and_said_once_after_it() -> None:
-    """Also a turn that is committed while others are said."""
-    calls: list[Any] = []
-    told: list[Any] = []
-    loop: Any = SimpleNamespace(
-        call_later=lambda *_: None,
-        call_soon=lambda call, *given: calls.append((call, given)),
-        call_soon_threadsafe=lambda call, *given: calls.append((call, given)),
-    )
-    engine: Any = SimpleNamespace(commit=lambda writes: None, sync=lambda: told.append("sync"))
-    outboxes: list[Any] = [SimpleNamespace(writes={b"k": b"v"}, turn=turn) for turn in (1, 2)]
+class Scene:
+    """A node's disk and loop. `told` is what happens, in its order; `calls` are those that the loop is to make."""
 
-    def deliver(outbox: Any) -> None:
-        told.append(outbox.turn)
-        if outbox.turn == 1:
-            durability.commit(outboxes[1])
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.calls: list[Any] = []
+        self.now_s = 0.0
+        self.sync_us = 100  # that a sync takes
+        self.is_flushing = False  # in another thread
+        self.follow: list[Any] = []  # turns that are committed while others are said
+        self.clock_us = 0
+        call = lambda call, *given: self.calls.append((call, given))  # noqa: E731
+        loop: Any = SimpleNamespace(
+            call_later=lambda *_: None, call_soon=call, call_soon_threadsafe=call, time=lambda: self.now_s
+        )
+        engine: Any = SimpleNamespace(commit=lambda writes: None, sync=self.sync)
+        self.durability = Durability(
+            engine, make_node().services.latencies, "always", loop, self.deliver, lambda error: self.told.append(error),
+            holds=self.told.append,
+        )  # fmt: skip
 
-    latencies = make_node().services.latencies
-    durability = Durability(
-        engine, latencies, "always", loop, deliver, pytest.fail, holds=lambda is_syncing: told.append(is_syncing)
-    )
-    durability.commit(outboxes[0])
-    while calls:
-        call, given = calls.pop(0)
-        call(*given)
-        durability._sync_thread.submit(int).result()  # a sync that has begun has ended
-    assert told == [True, "sync", 1, False, True, "sync", 2, False]
+    def sync(self, waits: bool = True) -> bool:
+        if not waits and self.is_flushing:
+            return False
+        self.clock_us += self.sync_us
+        self.told.append("sync" if waits else "sync here")
+        return True
+
+    def deliver(self, outbox: Any) -> None:
+        self.told.append(outbox.turn)
+        if self.follow:
+            self.durability.commit(self.follow.pop())
+
+    def run(self) -> list[Any]:
+        """Makes all calls, and returns what has happened since the last time."""
+        while self.calls:
+            call, given = self.calls.pop(0)
+            call(*given)
+            self.durability._sync_thread.submit(int).result()  # a sync that has begun has ended
+        told, self.told[:] = [*self.told], []
+        return told
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    scene = Scene()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: scene.clock_us * 1000)
+    return scene
+
+
+def _turn(number: int) -> Any:
+    return SimpleNamespace(writes={b"k": b"v"}, turn=number)
+
+
+def test_under_always_the_loop_waits_for_a_quick_sync(scene: Scene) -> None:
+    """It serves all turns of two passes. One that is committed while others are said has a sync of its own."""
+    scene.follow = [_turn(3)]
+    scene.durability.commit(_turn(1))
+    scene.durability.commit(_turn(2))
+    assert scene.told == []
+    assert scene.run() == ["sync here", 1, 2, "sync here", 3]
+
+
+def test_under_always_a_thread_syncs_while_another_one_flushes(scene: Scene) -> None:
+    """The loop would wait for the whole flush. A turn that is committed while others are said is told of its own sync."""
+    scene.is_flushing = True
+    scene.follow = [_turn(2)]
+    scene.durability.commit(_turn(1))
+    assert scene.told == []
+    assert scene.run() == [True, "sync", 1, False, True, "sync", 2, False]
+
+
+def test_under_always_a_thread_has_slow_syncs_for_a_while(scene: Scene) -> None:
+    """One slow sync among quick ones does not matter. Then the disk is slow, and is tried again some seconds later."""
+    scene.sync_us = 7 * QUICK_US
+    scene.durability.commit(_turn(1))
+    assert scene.run() == ["sync here", 1]
+    scene.sync_us = 100
+    scene.durability.commit(_turn(2))
+    assert scene.run() == ["sync here", 2]
+    scene.sync_us = 7 * QUICK_US
+    scene.durability.commit(_turn(3))
+    assert scene.run() == ["sync here", 3]
+    scene.durability.commit(_turn(4))
+    assert scene.run() == [True, "sync", 4, False]
+    scene.now_s += THREAD_S
+    scene.durability.commit(_turn(5))
+    assert scene.run() == ["sync here", 5]
+
+
+def test_under_always_nothing_is_said_after_a_sync_that_failed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = StorageError("the disk is gone")
+
+    def fail(waits: bool = True) -> bool:
+        raise error
+
+    monkeypatch.setattr(scene.durability._engine, "sync", fail)
+    scene.durability.commit(_turn(1))
+    assert scene.run() == [error]

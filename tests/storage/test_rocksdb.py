@@ -155,8 +155,18 @@ def test_sync_leaves_nothing_of_the_log_unwritten(tmp_path: Path) -> None:
             break
     else:
         pytest.fail("commit is synced already: sync has nothing to do here")
-    engine.sync()
+    assert engine.sync()
     assert dirty_pages(log) == 0
+    engine.close()
+
+
+def test_a_sync_that_may_not_wait_does_nothing_beside_a_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = RocksEngine(tmp_path / "store")
+    answers: list[bool] = []
+    flush = engine._flush
+    monkeypatch.setattr(engine, "_flush", lambda: (answers.append(engine.sync(waits=False)), flush()))
+    engine.flush()
+    assert [*answers, engine.sync(waits=False)] == [False, True]
     engine.close()
 
 
