@@ -121,7 +121,7 @@ class CompileBeside(build_ext):
         if is_current(COMPILED):  # `make compiled` has made it: a wheel takes a second
             shutil.copytree(COMPILED, place)
             return
-        print("compiling the hot modules, which takes about a minute on two cores", file=sys.stderr)
+        print("compiling the hot modules, which takes one to two minutes", file=sys.stderr)
         made_of = fingerprint()
         try:
             self.distribution.ext_modules = generate()
