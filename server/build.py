@@ -65,8 +65,7 @@ HOT = (
     *(f"server/storage/{name}.py" for name in ("chunked", "rocksdb")),
 )  # fmt: skip
 # Modules that run once a node, connection or tick, and hardly ever for a request. They are compiled because hot modules
-# use their classes. gcc takes half as long for them, by -O1: all of them together take less than 0.2 % of the instructions
-# of a SET or GET.
+# use their classes.
 RARE = (
     *(f"server/core/base/{name}.py" for name in ("config", "hints", "unexpected")),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness", "verdict")),
@@ -78,11 +77,40 @@ RARE = (
     "server/core/services/clients.py",
     "server/core/tracing/traces.py",
 )
+# The modules that gcc optimizes by -O2: those with 0.2 % of the instructions of a SET or GET or more, in some phase of
+# `make bench-instructions`, but for three large ones with 0.35 % at most; and five small ones with less. All others get
+# -Og, which takes gcc less than half as long. By -Og for all SETs and GETs take 4 to 7 % more instructions, by -O1 for
+# these they take 1 % more.
+HOTTEST = (
+    *(f"protocol/{name}.py" for name in ("frames", "requests", "resp", "seals", "slots")),
+    *(f"server/core/base/{name}.py" for name in ("clock", "histogram", "lanes", "sinks", "state")),
+    *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox")),
+    *(f"server/core/commands/{name}.py" for name in (
+        "conditional_sets", "databases", "execution", "hot_call", "spec", "steps", "strings",
+    )),
+    *(f"server/core/messages/{name}.py" for name in ("comparison", "reader")),
+    *(f"server/core/records/{name}.py" for name in ("common_case", "records", "storage_keys", "versions")),
+    *(f"server/core/requests/{name}.py" for name in (
+        "read_groups", "reads", "relay_rows", "relays", "write_groups", "writes",
+    )),
+    "server/core/services/latencies.py",
+    *(f"server/shell/{name}.py" for name in ("admission", "connections", "context", "timing", "turn_sender")),
+)  # fmt: skip
 
 
 def compiled_sources() -> list[str]:
     """The paths of the modules to compile, relative to the root."""
     return sorted(HOT + RARE)
+
+
+def compiled_names() -> list[str]:
+    """Their names."""
+    return [source.removesuffix(".py").replace("/", ".") for source in compiled_sources()]
+
+
+def initializer_name(name: str) -> str:
+    """What the library has for a module: mypyc's name for the capsule with the function that initializes it."""
+    return f"init_{name.replace('.', '___')}"
 
 
 def fingerprint() -> str:
@@ -110,7 +138,7 @@ class CompiledModules(Loader):
     def __init__(self, place: Path) -> None:
         """`place`: the folder of the library, which is in sys.path."""
         self._place = place
-        self._names = {source.removesuffix(".py").replace("/", ".") for source in compiled_sources()}
+        self._names = frozenset(compiled_names())
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """How to load a module; None if it is not compiled."""
@@ -118,7 +146,7 @@ class CompiledModules(Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module, after its code has run: mypyc has no step between."""
-        initializer = getattr(import_module("dyn__mypyc"), f"init_{spec.name.replace('.', '___')}")
+        initializer = getattr(import_module("dyn__mypyc"), initializer_name(spec.name))
         module: ModuleType = import_module("dyn_native").initialize_module(initializer)
         return module
 
