@@ -10,6 +10,7 @@ the sources, which nodes run where nothing can be compiled; so does `make test` 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import shutil
@@ -53,24 +54,34 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves out what only the sources can be tested by."""
+    """Leaves out what only the sources can be tested by; or else files of which another run tests everything."""
     if config.getoption("compiled") and collection_path in [ROOT / "tests" / place for place in INTERPRETED]:
         return True
+    if _leaves_out(config) and collection_path.match("test_*.py") and _is_in_compiled_room(collection_path):
+        return True if b"interpreted" not in collection_path.read_bytes() else None
     return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The same, of single tests; and what another run with `--compiled` tests."""
+    """The same, of single tests."""
     if config.getoption("compiled"):
         items[:] = [item for item in items if item.get_closest_marker("interpreted") is None]
-    elif config.getoption("left_by_compiled") and shutil.which("cc") is not None:
-        items[:] = [item for item in items if not _is_tested_compiled(item)]
+    elif _leaves_out(config):
+        is_left = {path: not _is_in_compiled_room(path) for path in {item.path for item in items}}
+        items[:] = [item for item in items if is_left[item.path] or item.get_closest_marker("interpreted")]
 
 
-def _is_tested_compiled(item: pytest.Item) -> bool:
-    """Whether `make unit-compiled` runs a test."""
-    place = item.path.relative_to(ROOT / "tests")
-    is_interpreted = item.get_closest_marker("interpreted") is not None or any(
-        place.is_relative_to(each) for each in INTERPRETED
-    )
-    return place.parts[0] in COMPILED_ROOMS and not is_interpreted
+def pytest_collection_finish() -> None:
+    """Thousands of tests live until the end: no collection of garbage looks at them again."""
+    gc.collect()
+    gc.freeze()
+
+
+def _leaves_out(config: pytest.Config) -> bool:
+    return bool(config.getoption("left_by_compiled")) and shutil.which("cc") is not None
+
+
+def _is_in_compiled_room(path: Path) -> bool:
+    """Whether `make unit-compiled` runs the tests of a file, but for those that are marked."""
+    place = path.relative_to(ROOT / "tests")
+    return place.parts[0] in COMPILED_ROOMS and not any(place.is_relative_to(each) for each in INTERPRETED)

@@ -41,7 +41,7 @@ def procedures() -> tuple[str, ...]:
     for path in sorted(CORE.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call):
-                called = ast.unparse(call.func).rpartition(".")[2]
+                called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
                 place = _STARTERS.get(called, len(call.args))
                 arguments = call.args[place : place + 1]
                 names |= {

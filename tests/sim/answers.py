@@ -101,14 +101,17 @@ def check_contexts(history: History, evidence: Evidence, writes: Writes, wall_ms
         own = writes.of_operation(operation)
         values = operation.reply[1] if own is None else [own.value]
         unborn = _unborn_in_turn(operation, context, [] if own is not None else values, writes)
-        for dot, birth in evidence.births.get(key, {}).items():
+        births, wall_ms = evidence.births.get(key, {}), wall_ms_at(operation.answered_ms)
+        for dot, birth in births.items():
             version = birth.known.siblings[dot]
-            if version.value in values or not context.covers(dot) or version.is_dead(wall_ms_at(operation.answered_ms)):
+            if version.value in values or not context.covers(dot) or version.is_dead(wall_ms):
                 continue
             if own is not None and own.may_supersede(dot):
                 continue
-            by = [later for later in writes.superseders(key, dot) if own is not None or context.covers(later)]
-            superseded = any(evidence.births[key][later].step <= operation.answered_step for later in by)
+            superseded = any(
+                births[later].step <= operation.answered_step and (own is not None or context.covers(later))
+                for later in writes.superseders(key, dot)
+            )
             if not superseded and not any(intent.may_supersede(dot) for intent in unborn):
                 faults.append(f"the context covers {version.value!r}, which its holder has not seen: {operation}")
     return faults

@@ -110,6 +110,7 @@ class Evidence:
         self.final: dict[bytes, Knowledge] = {}
         self.contradictions: list[str] = []  # dots that have named two different things
         self.damaged: list[str] = []  # records that a node wrote down though their checksum does not hold
+        self._arrivals: dict[tuple[bytes, Dot], dict[str, int]] = {}  # as asked for until now
         for change in log:
             if change.key < RECORDS_END:
                 self._add(change.key[PREFIX_BYTES:], change)
@@ -159,12 +160,23 @@ class Evidence:
         return [dot for dot, birth in self.births.get(key, {}).items() if birth.known.siblings[dot][:2] == wanted]
 
     def holders(self, key: bytes, dots: list[Dot], to_step: int) -> list[str]:
-        """The nodes to whose disks knowledge of one of the dots had come by that step."""
-        nodes: dict[str, None] = {}
-        for seen in self.seen.get(key, ()):
-            if seen.step <= to_step and seen.node not in nodes and any(seen.known.covers(dot) for dot in dots):
-                nodes[seen.node] = None
-        return list(nodes)
+        """The nodes to whose disks knowledge of one of the dots had come by that step, the first one first."""
+        steps: dict[str, int] = {}
+        for dot in dots:
+            for node, step in self._arrivals_of(key, dot).items():
+                if step <= to_step:
+                    steps[node] = min(step, steps.get(node, step))
+        return sorted(steps, key=steps.__getitem__)
+
+    def _arrivals_of(self, key: bytes, dot: Dot) -> dict[str, int]:
+        """The step at which knowledge of the dot first came to each node's disk. Checkers ask for each dot many times."""
+        arrivals = self._arrivals.get((key, dot))
+        if arrivals is None:
+            arrivals = self._arrivals[key, dot] = {}
+            for seen in self.seen.get(key, ()):
+                if seen.node not in arrivals and seen.known.covers(dot):
+                    arrivals[seen.node] = seen.step
+        return arrivals
 
     def owed(self, key: bytes, to_step: int) -> list[str]:
         """For whom a hint of the key was ever kept up to that step."""

@@ -212,7 +212,7 @@ def test_a_slow_link_delays_it_and_no_more(three: World) -> None:
 
 
 @pytest.mark.parametrize("fsync", ["no", "everysec", "always"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(2, 4))
 def test_power_losses_bring_nothing_back(fsync: str, seed: int) -> None:
     """The tombstone is on all disks before it goes, so an owner that forgets the last second has it, or nothing."""
     world = _world(seed, 3, Config(fsync=fsync))
@@ -300,7 +300,7 @@ def test_the_clock_is_small_after_100_restarts_and_10_000_writes() -> None:
     assert len({world.stored(host, key) for host in world.hosts}) == 1
 
 
-@pytest.mark.parametrize("seed", seeds(6, 12))
+@pytest.mark.parametrize("seed", seeds(3, 12))
 def test_storms_bring_nothing_back(seed: int) -> None:
     world = resurrection.storm(seed)
     assert resurrection.came_back(world) == []

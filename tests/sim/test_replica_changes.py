@@ -24,6 +24,7 @@ from tests.sim.clients import Operation
 from tests.sim.host import Host
 from tests.sim.runs import Profile, run
 from tests.sim.runs import config as runs_config
+from tests.sim.seeds import seeds
 from tests.sim.world import World
 
 DONE_MS = 60_000
@@ -371,7 +372,7 @@ def test_an_operator_pauses_it_and_goes_back_to_the_former_owners() -> None:
     assert not missed(world, keys)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(4, 8))
 def test_n_changes_in_a_storm(seed: int) -> None:
     """Without the commands' checks: N changes at nodes that are cut off and behind, while others join and leave."""
     others = (("join", "leave"), ("split",), ("replace",), ())[seed % 4]

@@ -32,6 +32,7 @@ Address = tuple[str, int]
 KEYS_PER_THREAD = 150
 BATCH = 16
 READ_BATCH = 200
+PAUSE_S = 0.005  # between two rounds of a thread: else four of them take all that the machine has, which nodes wait for
 
 
 @dataclass
@@ -88,6 +89,7 @@ class Writer(threading.Thread):
                 client = self._connect()
             except redis.ResponseError as error:
                 self.errors.append(f"node {self._at + 1}: {error}")
+            self._halt.wait(PAUSE_S)
         client.close()
 
     def has_written(self, count: int) -> bool:

@@ -96,15 +96,15 @@ def test_a_full_disk_costs_no_write(disk_of_n2: Path, make_cluster: Callable[...
     n1, n2, n3 = cluster.nodes
     load = Load(cluster.ports)
     with load.running():
-        load.more(500)
+        load.more(200)
         filler = _fill(disk_of_n2)
         wait_for(lambda: "refusing writes" in n2.log, "it has noticed")
-        load.more(1500)
+        load.more(400)
         wait_for(lambda: "n2: no room on the disk" in status_text(n3), "every status says so")
         assert hints(n1)["total"] > 0, "they are kept for it"
         filler.unlink()
         wait_for(lambda: "taking writes again" in n2.log, "there is room again")
-        load.more(500)
+        load.more(200)
     assert not load.errors, load.errors[:5]
     load.assert_all_there(*cluster.nodes)
     wait_whole(cluster)

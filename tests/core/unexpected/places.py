@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
@@ -35,12 +36,18 @@ _COMMANDS = ("/core/commands/", "/core/chains.py")
 Place = tuple[CodeType, CodeType]
 
 
+@cache
+def _is_watched(code: CodeType) -> bool:
+    """Whether calls of a function are places. It is asked at each call, of the same few thousand functions."""
+    return CORE in code.co_filename and not code.co_filename.endswith(_HOUSE)
+
+
 def _is_own_code(frame: FrameType) -> bool:
     """Whether a frame is the beginning of a command's own code."""
     code, caller = frame.f_code, frame.f_back
-    if code.co_filename.endswith("/core/commands/execution.py"):
-        return False
     if caller is None or caller.f_code.co_name not in _BEGINNERS or code.co_name == "answer":  # the last: a sink's
+        return False
+    if code.co_filename.endswith("/core/commands/execution.py"):
         return False
     return any(part in code.co_filename for part in _COMMANDS)
 
@@ -68,7 +75,7 @@ class Fault:
 
     def _called(self, frame: FrameType, event: str, arg: Any) -> None:
         code, caller = frame.f_code, frame.f_back
-        if CORE not in code.co_filename or code.co_filename.endswith(_HOUSE) or caller is None or self.raised:
+        if not _is_watched(code) or caller is None or self.raised:
             return
         if _is_own_code(frame):
             self._begun[frame] = self._node.state.records.changes
