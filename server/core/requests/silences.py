@@ -8,9 +8,10 @@ times the longest stall and the longest round trip lately (base/longest.py), at 
 `relay_silence_ms`. Under fsync `always` it is `relay_silence_ms`, as the messages of a turn wait for the disk.
 
 A limit is safe only if the coordinator *fences* itself by a shorter one: after a pause, it must not write by what it has
-read before, and must not run relays that were sent before (base/pauses.py, relays.py). Its own limit for that is the same
-share of the silence limit as `relay_stale_ms` is of `relay_silence_ms`, two thirds. So both sides must agree, also while
-the limit changes. The coordinator knows its stalls first, so it decides:
+read before, and must not run relays that were sent before (base/pauses.py, relays.py). Its own limit for that is two thirds
+of the silence limit, and at most `relay_stale_ms`. The rest is for what its clock does not see: the way of a message, and
+the time from one tick to the next. So both sides must agree, also while the limit changes. The coordinator knows its
+stalls first, so it decides:
 
     the coordinator                                        the other nodes
     lowers the limit: fences itself by the lower one       on SILENCE: give it up by the new limit, and answer HEEDED
@@ -97,8 +98,9 @@ class Silences:
 
     def _fence_ms(self, told: _Told) -> int:
         config = self._state.config
-        full_ms = config.relay_silence_ms
-        return config.relay_stale_ms * min(told.least_ms, full_ms) // full_ms
+        if told.least_ms >= config.relay_silence_ms:
+            return config.relay_stale_ms
+        return min(config.relay_stale_ms, told.least_ms * 2 // 3)
 
     def connected(self, peer: str) -> None:
         """Our link to `peer` is open: it knows nothing of what it was told before, and is told again."""

@@ -191,6 +191,12 @@ def test_no_limit_falls(settings: dict[str, Any]) -> None:
     assert (node.state.pauses.fence_ms, _silences(node).stale_ms(PEER)) == (1500, 1000)
 
 
+@pytest.mark.parametrize(("stale_ms", "fence_ms"), [(30, 30), (199, 199), (201, 200), (1500, 200)])
+def test_the_fence_is_two_thirds_of_the_limit_and_at_most_relay_stale_ms(stale_ms: int, fence_ms: int) -> None:
+    node = _node(relay_stale_ms=stale_ms)
+    assert (node.state.pauses.fence_ms, _silences(node).stale_ms(PEER)) == (fence_ms, fence_ms)
+
+
 def test_a_witness_says_that_it_is_there_and_later_what_it_has_heard() -> None:
     node = _node()
     node.state.at(CALM_MS)
