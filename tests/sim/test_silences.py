@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from server.core.base import longest
+from server.core.base import longest, pauses
 from server.core.base.pauses import Pauses
 from server.core.liveness.liveness import PeerState
 from server.core.requests.silences import Silences
@@ -186,6 +186,32 @@ def _hurt(world: World, rng: random.Random) -> None:
 def test_slow_nodes_and_paths_lose_nothing(seed: int) -> None:
     lost, wrong, _ = _storm(seed)
     assert (lost, wrong) == (0, 0)
+
+
+def _lost_around_a_pause(seed: int) -> int:
+    """How many acknowledged SETRANGEs are lost: clients of all nodes write one string, which n2 coordinates. It is given up
+    early, and goes on."""
+    world, key = _world(seed)
+    n2 = world.hosts[1]
+    name = b"{%b}:s" % key
+    world.ask(world.hosts[0], "SETRANGE", name, "0", "." * 999)
+    operations: list[Operation] = []
+    n2.freeze()
+    for number in range(240):
+        if number == 140:
+            n2.thaw()
+        operations += world.client(world.hosts[number % 3]).send([b"SETRANGE", name, b"%d" % number, b"x"])
+        world.run(4)
+    assert world.run_until(6000, lambda: all(each.answered for each in operations))
+    value = world.ask(n2, "GET", name).reply
+    return sum(value[place : place + 1] != b"x" for place, each in enumerate(operations) if isinstance(each.reply, int))
+
+
+def test_a_node_that_goes_on_begins_nothing_before_others_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two nodes coordinate for a moment, and one loses what the other writes."""
+    assert [_lost_around_a_pause(seed) for seed in SEEDS] == [0] * len(SEEDS)
+    monkeypatch.setattr(pauses, "SETTLE_MS", 0)
+    assert any(_lost_around_a_pause(seed) for seed in SEEDS), "the fault is found"
 
 
 def test_stalls_of_the_coordinator_raise_its_limit_on_all_nodes() -> None:
