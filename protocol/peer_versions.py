@@ -48,12 +48,13 @@ REPLICA_COUNTS: Final = (
     b"replicas"  # knows staged changes of N, and layouts with `former_numbers` (ring/replica_change.py)
 )
 XREADS: Final = b"xreads"  # keeps rows of clients that wait for entries of streams (core/waiting/)
+SILENCES: Final = b"silences"  # reads how long a coordinator may be silent (requests/silences.py)
 SWAPS: Final = b"swaps"  # shares the numbering of databases, which SWAPDB changes (services/numbering.py)
 # "limits" was the word of a capability that is gone: nodes that know it put an age limit into relays. Do not use it again.
 # Nor "spaces": nodes that know it share numberings of databases in a form that has no swaps (messages/numberings.py).
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
-    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, REPLICA_COUNTS, SWAPS,
+    FUNCTIONS, TRACING, ORIGINS, QUORUMS, XREADS, REPLICA_COUNTS, SWAPS, SILENCES,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the previous version
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open

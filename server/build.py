@@ -33,8 +33,8 @@ HOT = (
         "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "retries", "storing",
     )),
     *(f"server/core/base/{name}.py" for name in (
-        "clock", "errors", "histogram", "holds", "lanes", "origins", "pauses", "quorum", "routing", "sinks", "state",
-        "statistics",
+        "clock", "errors", "histogram", "holds", "lanes", "longest", "origins", "pauses", "quorum", "routing", "sinks",
+        "state", "statistics",
     )),
     *(f"server/core/commands/{name}.py" for name in (
         "conditional_sets", "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions",
@@ -51,7 +51,7 @@ HOT = (
     )),
     *(f"server/core/requests/{name}.py" for name in (
         "digests", "draft_table", "groups", "hedging", "key_reads", "page_answers", "patching",
-        "read_groups", "reads", "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups",
+        "read_groups", "reads", "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "silences", "write_groups",
         "write_targets", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("client_pause", "latencies", "services")),

@@ -125,7 +125,7 @@ class Dispatcher:
         return len(args[2]) <= self._value_bytes_max and len(args[1]) <= self._key_bytes_max
 
     def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
-        """Does what `admit` does while cluster time is not known: commands that need keys wait until it is."""
+        """Does what `admit` does while the node holds commands: those that need keys wait."""
         for args in batch:
             spec = self._find(args)
             if session.backlog or (spec is not None and (spec.needs_data() or spec.name == "time")):
@@ -143,7 +143,7 @@ class Dispatcher:
         while count < count_max and session.lanes is not None and session.lanes.free:
             count += self._begin_waiting(session, session.lanes, session.lanes.free.popleft())
         backlog = session.backlog
-        if backlog and self._state.waits_for_time:  # cluster time is unknown again: `begin_held` lets them begin later
+        if backlog and self._state.holds_commands:  # `begin_held` lets them begin later
             self._state.held_for_time = True
             self._services.clients.held[session] = None  # `clients.sessions` lacks a session that runs a transaction
             return count

@@ -39,8 +39,6 @@ from server.core.work.questions import Answerer
 LAG_MS_MAX = (
     1000  # a tick that is later than this ends no request by its deadline: the answer may be unread in a socket
 )
-
-
 WAITING_BEGUN_MAX = 1024  # of the commands that wait for others of their connection, in one turn
 
 
@@ -120,7 +118,7 @@ class Node:
             batch = batch[1:]
         self._dispatcher.changes = self.state.records.changes
         try:
-            if not self.state.has_time and self.state.layout is not None:
+            if self.state.holds_commands:
                 self.state.held_for_time = True
                 self._dispatcher.admit_without_time(session, batch)
                 return
@@ -158,6 +156,7 @@ class Node:
         state.draining.pop(peer, None)
         if capabilities:
             state.note_capabilities(peer, capabilities)
+        services.relays.silences.connected(peer)
         # Before the layout: a fresh node must know users and numbers of databases before it serves data.
         services.users.sharing.send_all(peer)
         services.numbering.sharing.send_all(peer)
@@ -246,6 +245,7 @@ class Node:
         state, services = self.state, self.services
         state.keep_time(now_ms, wall_ms, slept_ms, self._ticked_ms < 0)
         self._peer_messages.begin_held()
+        services.relays.silences.tell(now_ms)
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
         if self._ticked_ms < 0:  # not before, so that their first pauses begin now and not at 0 ms
             services.collection.start()
@@ -282,8 +282,16 @@ class Node:
             services.tracking.tick()
 
     def _retry_silent(self, now_ms: int) -> None:
-        """Retries the relays to peers from which nothing has come for `relay_silence_ms`."""
+        """Retries the relays to peers from which nothing has come for `relay_silence_ms`, and some sooner (silences.py)."""
         state, relays, silence_ms = self.state, self.services.relays, self.state.config.relay_silence_ms
+        for peer, limit_ms in relays.silent_early(now_ms):
+            if state.liveness.is_live(peer):
+                state.liveness.request_failed(peer, now_ms)
+                state.reroute()
+                state.statistics.coordinators_given_up += int(not state.liveness.is_live(peer))
+            if not state.liveness.is_live(peer):
+                trouble, places_of = fell_silent(state.layout_name(peer), limit_ms), self._dispatcher.retries.repeatable
+                relays.give_up(peer, trouble, now_ms - limit_ms, places_of)
         for peer in relays.silent_peers(now_ms):
             state.liveness.request_failed(peer, now_ms)
             state.reroute()

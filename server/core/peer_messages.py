@@ -190,6 +190,7 @@ class PeerMessages:
         """TIMED: the answer to the TIME that we have sent at `asked_ms`."""
         state = self._state
         state.cluster_time.sample(peer, asked_ms, answer.wall_ms, state.now_ms)
+        self._services.relays.silences.timed(peer, asked_ms)
         if answer.time_ms is not None:
             state.cluster_time.learn(asked_ms, answer.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
@@ -200,11 +201,12 @@ class PeerMessages:
         """Once cluster time is known: follows the clocks that may be followed, and begins what waited for it, first what
         other nodes have relayed, then what clients have sent."""
         state = self._state
-        if not state.held_for_time or state.waits_for_time:
+        if not state.held_for_time or state.holds_commands:
             return
         state.held_for_time = False
-        state.clock.refused = 0  # until now all readings were
         unfollowed, self._unfollowed = self._unfollowed, {}
+        if unfollowed:
+            state.clock.refused = 0  # until now all readings were
         for peer, reading in unfollowed.items():
             if not state.clock.observe(reading):
                 self._not_followed(peer, reading)
@@ -216,7 +218,7 @@ class PeerMessages:
 
     def _relayed(self, peer: str, number: int, relay: Relay) -> None:
         state, relays = self._state, self._services.relays
-        if not state.waits_for_time:
+        if not state.holds_commands:
             batch = relays.relayed(peer, number, relay.sent_ms, relay.options, relay.commands)
             if batch is None:
                 return
@@ -225,8 +227,8 @@ class PeerMessages:
             run = self._dispatcher.run_in_order if kinds.is_in_order(relay.options) else self._dispatcher.run_all
             run(batch, relay.commands)
             return
-        relays.ages.note(peer, relay.sent_ms, state.now_ms)  # so that we know later how old the relay is
-        if len(self._held) < HELD_MAX:
+        left_ms = state.now_ms - relays.ages.note(peer, relay.sent_ms, state.now_ms)
+        if len(self._held) < HELD_MAX and not state.pauses.is_outdated(left_ms):
             self._state.held_for_time = True
             self._held.append((peer, number, relay, self._reading))
         else:
@@ -269,6 +271,11 @@ class PeerMessages:
         self._on(announcements.CLOCK, self._clock_received)
         self._on(announcements.TIME, lambda peer, number, asked_ms: gossip.answer_time(state, peer, asked_ms))
         self._on(announcements.TIMED, self._timed)
+        silences = services.relays.silences
+        self._on(announcements.SILENCE, silences.announced)
+        self._on(announcements.HEEDED, lambda peer, number, _: silences.heeded(peer, number))
+        self._on(announcements.ISALIVE, silences.witness_asked)
+        self._on(announcements.ALIVE, silences.witnessed)
         self._on(announcements.CLOCKOFF, lambda peer, number, ahead: services.clock_report.complained(peer, ahead))
         self._handlers[b"LAYOUT"] = lambda peer, number, layout: services.membership.layout_received(peer, layout)
         self._on(announcements.FULL, lambda peer, number, room: gossip.note_room(state, peer, room))

@@ -6,7 +6,7 @@ coordinator may have run it and it must not run twice (INCR, SET NX), nobody kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from protocol.slots import key_slot
 from server.core.base.errors import no_owner, refused_command
@@ -48,6 +48,23 @@ class Retries:
                 for item in each.items:
                     self._retry(each, item)
         return True
+
+    def repeatable(self, items: Sequence[RelayItem | None]) -> list[int]:
+        """Returns the places of the commands that may run at another node although the first one may have run them, and
+        that do not follow another command for one of their keys."""
+        places: list[int] = []
+        held: set[bytes] = set()
+        for place, item in enumerate(items):
+            if item is None:
+                continue
+            spec = find_command(item.args)
+            assert spec is not None, "only known commands are relayed"
+            keys = spec.keys_of(item.args)
+            if (spec.once(item.args) and not item.sink.repeats(item.args)) or not held.isdisjoint(keys):
+                held.update(keys)
+            else:
+                places.append(place)
+        return places
 
     def _retry(self, returned: Returned, item: RelayItem) -> None:
         """A relayed command whose coordinator was lost goes to the key's next live owner."""

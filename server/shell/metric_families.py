@@ -192,7 +192,7 @@ def not_ready(clients: Clients) -> str:
     state = clients.context.node.state
     if state.layout is None:
         return "this node is not a member of a cluster yet"
-    if state.waits_for_time:
+    if not state.has_time:
         return "this node does not know cluster time yet"
     if clients.is_stopping:
         return "this node is stopping"

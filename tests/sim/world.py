@@ -142,7 +142,7 @@ class World:
 
     def sees(self, one: Host, other: Host) -> bool:
         """Whether `one` sends requests to `other`, and knows the time."""
-        if one.node is None or one.frozen or other.node is None or one.node.state.waits_for_time:
+        if one.node is None or one.frozen or other.node is None or one.node.state.holds_commands:
             return False
         state = one.node.state
         return one is other or (other.id in state.links and state.liveness.is_live(other.id))

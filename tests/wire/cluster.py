@@ -34,7 +34,9 @@ STOP_S = 60.0
 POLL_S = 0.02
 DYN = str(Path(sys.executable).with_name("dyn"))
 # On a machine that is busy with other tests a node may be silent for seconds: for tests that are not about that.
-PATIENCE = {"relay_silence_ms": 10_000, "relay_stale_ms": 5_000, "request_timeout_ms": 20_000}
+PATIENCE = {
+    "relay_silence_ms": 10_000, "relay_silence_ms_min": 10_000, "relay_stale_ms": 5_000, "request_timeout_ms": 20_000,
+}  # fmt: skip
 PATIENT = "".join([f"{name} = {value}\n" for name, value in PATIENCE.items()])
 SECRET = bytes(range(32))  # of all clusters of the tests, unless a test says otherwise
 T = TypeVar("T")

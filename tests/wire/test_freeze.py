@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from protocol import resp
-from tests.wire.cluster import WireCluster, WireNode
+from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.load import Load
 from tests.wire.raw import raw, read_exactly
 
@@ -88,6 +88,31 @@ def test_pipelined_writes_keep_their_order_across_a_freeze(make_cluster: Callabl
         for node in cluster.nodes:
             assert node.client().get(key) == b"second", f"round {number}, through {node.name}"
         cluster.wait_healthy()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_set_is_answered_early_while_an_increment_waits(make_cluster: Callable[..., WireCluster]) -> None:
+    """Once no node has stalled for a while: the next owner runs the SET, and the one that is frozen counts the INCR."""
+    cluster = make_cluster()
+    sleeper, other, _ = cluster.nodes
+
+    def told(node: WireNode, name: str) -> int:
+        return int(node.client().info("dyn")[name])
+
+    wait_for(lambda: max(told(node, "silence_limit_ms") for node in cluster.nodes) <= 900, "low limits", 300.0)
+    key = _key_owned_first_by(sleeper, "early")
+    with raw(other.port) as setter, raw(other.port) as counter:
+        with sleeper.frozen():
+            counter.sendall(resp.command("INCR", f"{{{key}}}:n"))
+            setter.sendall(resp.command("SET", key, "v"))
+            assert read_exactly(setter, 5) == b"+OK\r\n"
+            counter.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                counter.recv(1)
+            assert told(other, "coordinators_given_up") == 1
+        counter.settimeout(20.0)
+        assert read_exactly(counter, 4) == b":1\r\n"
 
 
 @pytest.mark.soak

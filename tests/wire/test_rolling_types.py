@@ -15,13 +15,13 @@ from pathlib import Path
 import redis
 
 from protocol.peer_versions import CAPABILITIES, PATCHES
-from tests.wire.cluster import WireCluster, connect, wait_for
+from tests.wire.cluster import PATIENT, WireCluster, connect, wait_for
 from tests.wire.repairs import counters, stop_and_compare, wait_whole
 
 ROOT = Path(__file__).parents[2]
 ANNOUNCED = "Speech(VERSION_MIN, VERSION_MAX, CAPABILITIES)"
 # On a machine that is busy with other tests a node may be silent for seconds, which is not what this test is about.
-CONFIG = "relay_silence_ms = 10000\nrelay_stale_ms = 5000\nrequest_timeout_ms = 20000\nrepair_interval_ms = 1000\n"
+CONFIG = f"{PATIENT}repair_interval_ms = 1000\n"
 FIELDS, VALUE = 400, "v" * 60  # 40 KB: of a record of this size only changes are sent
 HASHES = ("one", "two", "three", "four", "five", "six")  # whichever nodes coordinate them
 

@@ -7,6 +7,7 @@ clock_report.py   reports nodes whose clock is wrong
 errors.py         error replies
 sinks.py          where replies go: each exactly once, and in command order
 lanes.py          which commands of a connection wait for which
+longest.py        the longest of the times that were measured lately
 pauses.py         whether this node has stood still, so that what it read before is outdated
 quorum.py         the tally of a request
 routing.py        for each partition: coordinator, replicas and stand-ins

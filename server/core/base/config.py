@@ -45,7 +45,7 @@ LIVE = frozenset((
     "push_bytes_max", "push_soft_bytes_max", "push_soft_ms", "idle_timeout_ms", "waiting_rows_max", "clients_max",
     "multi_slots", "transaction_commands_max", "transaction_bytes_max", "transaction_keys_max",
     "peer_input_bytes_max", "peer_buffer_bytes_max", "peer_backlog_bytes_max", "unconfirmed_bytes_max",
-    "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
+    "relay_silence_ms", "relay_silence_ms_min", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
     "users_max", "user_rules_max", "users_bytes_max",
     "script_instructions_max", "script_ms_max", "scripts_bytes_max", "libraries_bytes_max",
     "slowlog_slower_than_us", "slowlog_entries_max", "latency_monitor_threshold_ms",
@@ -167,6 +167,9 @@ class Config:
     # Time
     request_timeout_ms: int = 3000  # a request that has no quorum by then is answered with NOQUORUM or TIMEOUT
     relay_silence_ms: int = 1500  # relays to a node that has sent nothing for this time go to the next owner
+    relay_silence_ms_min: int = (
+        300  # sooner, but not before, if no node has stalled lately; relay_silence_ms: never sooner
+    )
     relay_stale_ms: int = 1000  # a relay that arrives later than this is refused: its sender may have sent it elsewhere
     tick_ms: int = 100  # the time between two ticks of the node's timers
     gossip_interval_ms: int = 1000  # each node exchanges what it knows of the others with a random one in this time

@@ -18,10 +18,15 @@ which the read began. If it is, the read begins again, and then sees what the ot
     a relay that was sent before the end    Relays.relayed (requests/relays.py): refused, and its sender routes it anew
     of the pause
 
-What this does not cover. At the end of a pause the other nodes have not heard of it yet. For some milliseconds, until they
-have, two owners coordinate. A node may be suspended between its decision and the end of the turn that sends it. And a
-move (LMOVE, RENAME) that has written its destination before a pause goes on after it: the next owner may have served what
-it moves, as it may in a partition.
+At the end of a pause the other nodes do not know of it yet. What one of them has begun for this node would run beside
+what this node begins. So it sends all of them a message at once (requests/silences.py), and for `SETTLE_MS` it begins no
+command that needs keys, neither of its clients nor of other nodes: by then they send new commands here, and have ended
+their own. The commands wait as they do while cluster time is unknown (node.py, peer_messages.py). If one pause follows
+another, they do not wait: a node with turns of seconds must go on.
+
+What this does not cover. What this node had begun before a pause, and reads again, does not wait. A node may be suspended
+between its decision and the end of the turn that sends it. And a move (LMOVE, RENAME) that has written its destination
+before a pause goes on after it: the next owner may have served what it moves, as it may in a partition.
 """
 
 from __future__ import annotations
@@ -29,26 +34,41 @@ from __future__ import annotations
 from typing import Final
 
 from server.core.base.config import Config
+from server.core.base.longest import Longest
 
 _IDLE_TICKS: Final = 2  # an idle node reads its clock in each tick, so a gap of so many ticks is no pause
+SETTLE_MS: Final = 100  # by then the others know that this node goes on
+_CALM_MS: Final = 1000  # after so short a time without a pause commands wait no more
+_SHORT_MS: Final = 90  # gaps up to this change no limit
 
 
 class Pauses:
     """When this node last went on after a pause."""
 
-    __slots__ = ("_config", "_read_ms", "resumed_ms")
+    __slots__ = ("_config", "_read_ms", "fence_ms", "longest", "resumed_ms", "settled_ms")
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._read_ms = 0  # the last reading of the monotonic clock
-        self.resumed_ms = 0
+        self.resumed_ms = self.settled_ms = 0
+        self.longest = Longest()  # the gaps between two readings
+        self.fence_ms = config.relay_silence_ms  # a gap of more is a pause, though it is less than `relay_stale_ms`
 
     def read_clock(self, now_ms: int, slept_ms: int = 0) -> None:
         """HOT. Notes a reading. In `slept_ms` of the time since the last one the machine slept, and its clock with it."""
         gap_ms = now_ms - self._read_ms + slept_ms
         self._read_ms = now_ms
-        if gap_ms > self._config.relay_stale_ms and gap_ms > _IDLE_TICKS * self._config.tick_ms:
+        if gap_ms > _SHORT_MS:
+            self._note(gap_ms, now_ms)
+
+    def _note(self, gap_ms: int, now_ms: int) -> None:
+        if gap_ms < now_ms:  # the first reading follows none
+            self.longest.note(gap_ms)
+        limit_ms = min(self.fence_ms, self._config.relay_stale_ms)
+        if gap_ms > limit_ms and gap_ms > _IDLE_TICKS * self._config.tick_ms:
             self.resumed_ms = now_ms
+            if now_ms - gap_ms >= self.settled_ms + _CALM_MS:
+                self.settled_ms = now_ms + SETTLE_MS
 
     def is_outdated(self, read_ms: int) -> bool:
         """HOT. Whether a read that began at `read_ms` must not decide a write: there was a pause since then."""

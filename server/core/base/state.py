@@ -100,7 +100,7 @@ class State:
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
     rebuild_reason = ""  # why the process is to set this store aside and begin an empty one: SET_BACK, DAMAGED, or not
     has_waited = False  # some client has waited for an element, here or for a key of this node (waiting/)
-    held_for_time = False  # commands of clients or relays wait for cluster time
+    held_for_time = False  # commands of clients or relays wait, see `holds_commands`
 
     def __init__(
         self,
@@ -215,9 +215,10 @@ class State:
             self.clock.begin_anew()
 
     @property
-    def waits_for_time(self) -> bool:
-        """Whether this node is a member and does not know cluster time yet."""
-        return not self.has_time and self.layout is not None
+    def holds_commands(self) -> bool:
+        """Whether commands that need keys wait: for cluster time, or because this node has just stood still."""
+        is_settling = self.now_ms < self.pauses.settled_ms and len(self.links) > 0
+        return (is_settling or not self.has_time) and self.layout is not None
 
     @property
     def wall_ms(self) -> int:

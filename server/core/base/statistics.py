@@ -55,6 +55,7 @@ class Statistics:
     writes: int = 0
     relays: int = 0
     relays_retried: int = 0
+    coordinators_given_up: int = 0  # nodes that were silent before `relay_silence_ms` was over (requests/silences.py)
     relays_stale: int = 0
     stored: int = 0  # records stored for other coordinators
     patches_sent: int = 0  # records of which only what has changed was sent to an owner

@@ -183,6 +183,7 @@ def _dyn(services: Services) -> Facts:
         "clock_refused": state.clock.refused,
         **_clock(state),
         "requests_in_flight": state.in_flight,
+        "silence_limit_ms": services.relays.silences.own_limit_ms,
         "disk_full": int(state.disk_full),
     }
     return facts | state.statistics.shown()

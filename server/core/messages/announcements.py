@@ -50,6 +50,10 @@ CLOCK: Final = Kind(b"CLOCK", lambda items: items.header_number(COUNT_MAX))  # t
 TIME: Final = Kind(b"TIME", lambda items: items.header_number(COUNT_MAX))  # the asker's monotonic clock
 TIMED: Final = Kind(b"TIMED", _timed)  # its number is that of TIME
 CLOCKOFF: Final = Kind(b"CLOCKOFF", lambda items: items.header_number(TIME_MS_MAX))  # ms that the receiver is ahead
+SILENCE: Final = Kind(b"SILENCE", lambda items: items.integer(TIME_MS_MAX))  # how long the sender may be silent, in ms
+HEEDED: Final = Kind(b"HEEDED", nothing)  # its number is that of SILENCE
+ISALIVE: Final = Kind(b"ISALIVE", lambda items: items.node_id())  # the node that does not answer the sender
+ALIVE: Final = Kind(b"ALIVE", lambda items: items.node_id())  # its number is that of ISALIVE
 
 
 def encode_clock(reading: int, now_ms: int) -> bytes:
@@ -71,6 +75,26 @@ def encode_timed(reading: int, asked_ms: int, wall_ms: int, time_ms: int | None)
 def encode_clockoff(reading: int, ahead_ms: int) -> bytes:
     """Encodes CLOCKOFF: the receiver's clock is so far ahead of ours that we do not follow it."""
     return encode_message((b"CLOCKOFF", reading, ahead_ms))
+
+
+def encode_silence(reading: int, number: int, limit_ms: int) -> bytes:
+    """Encodes SILENCE: how long we may be silent before the receiver gives us up (requests/silences.py)."""
+    return encode_message((b"SILENCE", reading, number, limit_ms))
+
+
+def encode_heeded(reading: int, number: int) -> bytes:
+    """Encodes HEEDED: we have read the SILENCE with that number."""
+    return encode_message((b"HEEDED", reading, number))
+
+
+def encode_isalive(reading: int, number: int, node: str) -> bytes:
+    """Encodes ISALIVE: does that node answer the receiver? It does not answer us."""
+    return encode_message((b"ISALIVE", reading, number, node))
+
+
+def encode_alive(reading: int, number: int, node: str) -> bytes:
+    """Encodes ALIVE, an answer to the ISALIVE with that number: the node has answered us, or is this one."""
+    return encode_message((b"ALIVE", reading, number, node))
 
 
 # --- liveness, layouts and stores
@@ -221,6 +245,7 @@ def encode_poison(reading: int, poison: PoisonCommand) -> bytes:
 
 
 ANNOUNCEMENTS: Final[Sequence[Kind[Any]]] = (
-    CLOCK, TIME, TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, DUPLICATE, FULL, ORDERLY, POISON, USERS, USERSVIEW,
-    LIBRARIES, LIBVIEW, NUMBERS, NUMVIEW, PUBLISHED, WATCHING, CHANGED, ALTERED, MADE, FLUSHED, NOTIFY,
+    CLOCK, TIME, TIMED, CLOCKOFF, SILENCE, HEEDED, ISALIVE, ALIVE, GOSSIP, LAYOUT, VIEW, MARK, STAGED, DUPLICATE, FULL,
+    ORDERLY, POISON, USERS, USERSVIEW, LIBRARIES, LIBVIEW, NUMBERS, NUMVIEW, PUBLISHED, WATCHING, CHANGED, ALTERED, MADE,
+    FLUSHED, NOTIFY,
 )  # fmt: skip

@@ -4,6 +4,7 @@ relays.py         sends a command to the node that coordinates its key, and brin
 relay_rows.py     the commands that this node has relayed
 relay_sinks.py    where the replies to relayed commands go: at the coordinator, and at the node that retries a command
 relay_ages.py     how old a relay is when it arrives
+silences.py       how long a coordinator may be silent until it is given up
 unanswered.py     the error for a command whose coordinator has not answered
 groups.py         requests of one turn that ask the same owners travel as one group
 reads.py          quorum reads

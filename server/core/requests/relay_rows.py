@@ -7,11 +7,13 @@ types of all members of a tuple whenever it reads one of them, and a relayed com
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 
+_LOOKED_AT: Final = 256  # rows in each tick; those of a silent peer are soon the oldest
 _HEADER_BYTES: Final = 16  # for each word of a command, a message has at most so many bytes beside the word itself
 
 
@@ -71,8 +73,8 @@ class RelayRow:
     """The commands of one RELAY message, until each of them has its reply."""
 
     __slots__ = (
-        "begun_ms", "in_order", "items", "missing", "number", "origin", "peer", "read_quorum", "resp3", "sent_ms",
-        "write_quorum",
+        "begun_ms", "in_order", "is_large", "items", "missing", "number", "origin", "peer", "read_quorum", "resp3",
+        "sent_ms", "write_quorum",
     )  # fmt: skip
 
     def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool, like: RelayRow | Sink) -> None:
@@ -88,6 +90,7 @@ class RelayRow:
         self.begun_ms = sent_ms  # start of the oldest command; a retried command is older than this row
         self.items: list[RelayItem | None] = []  # None: this command has its reply
         self.missing = 0  # replies that are still to come
+        self.is_large = False  # it may be long on its way (silences.py)
 
     def suits(self, sink: Sink, in_order: bool) -> bool:
         """HOT. Whether a command of `sink` may travel in this row."""
@@ -98,6 +101,16 @@ class RelayRow:
             and self.in_order == in_order
             and self.origin is sink.origin
         )
+
+    def remove(self, places: Sequence[int]) -> list[RelayItem]:
+        """Removes the commands at these places, and returns them; of a chain all or none."""
+        if self.in_order and len(places) < self.missing:
+            return []
+        removed = [item for place in places if (item := self.items[place]) is not None]
+        for place in places:
+            self.items[place] = None
+        self.missing -= len(removed)
+        return removed
 
     def by_size(self, large_bytes: int) -> list[list[RelayItem]]:
         """Divides the commands among several messages. Each key with large commands has a message of its own. The other
@@ -132,3 +145,8 @@ def silent_peers(rows: Iterable[RelayRow], last_message_ms: Mapping[str, int], l
         if last_message_ms.get(row.peer, row.sent_ms) <= limit_ms and row.peer not in silent:
             silent.append(row.peer)
     return silent
+
+
+def owing_peers(rows: Iterable[RelayRow]) -> list[str]:
+    """Returns the peers of the `_LOOKED_AT` oldest rows. The rows are in the order in which they were sent."""
+    return list(dict.fromkeys([row.peer for row in islice(rows, _LOOKED_AT)]))

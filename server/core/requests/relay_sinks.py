@@ -30,6 +30,7 @@ class RelayedBatch(Sink):
     ) -> None:
         super().__init__()
         self.is_outgoing = False  # this batch is in `outgoing`: the end of the turn sends its replies
+        self.came_ms = now_ms
         self.told_ms = now_ms  # when the relay came, or when the sender was last told that the commands still run
         self.relayed = True
         self._commands = commands

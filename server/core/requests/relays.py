@@ -60,6 +60,7 @@ from server.core.requests import relay_rows
 from server.core.requests.relay_ages import RelayAges
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned, size_of
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
+from server.core.requests.silences import LARGE_BYTES, Silences, is_large
 from server.core.requests.unanswered import came_late, is_slow
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
@@ -67,6 +68,7 @@ _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # f
 _ERROR: Final = 0x2D  # `-`, the first byte of an error
 _FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # the senders of these fall back to other commands
 _PROGRESS_MS = 300  # the interval at which the sender of a relay is told that its commands still run
+PlacesOf = Callable[[Sequence[RelayItem | None]], list[int]]
 _GRACE_MS = 500  # the sender waits longer by this, so that the coordinator's own error, which says more, arrives first
 
 
@@ -90,6 +92,7 @@ class Relays:
         self._rows: dict[int, RelayRow] = {}  # sent, by number
         self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
         self.ages = RelayAges()
+        self.silences = Silences(state)
         self._large_bytes = state.config.large_message_bytes
         self._ahead: set[str] = set()  # peers that `launch_early` has sent a large RELAY in this turn; never iterated
 
@@ -188,7 +191,9 @@ class Relays:
         state.statistics.relays += row.missing
         self._rows[row.number] = row
         commands = [item.args for item in row.items if item is not None]
-        return encode_relay(state.clock_reading(), row.number, row.sent_ms, options, commands)
+        message = encode_relay(state.clock_reading(), row.number, row.sent_ms, options, commands)
+        row.is_large = len(message) > LARGE_BYTES
+        return message
 
     def _send_split(self, row: RelayRow, options: list[bytes]) -> None:
         """Sends a row as several RELAY messages (`by_size`), of which the small ones arrive in order."""
@@ -208,9 +213,12 @@ class Relays:
         """HOT. Handles RELAY: `peer` has relayed commands to us. Returns their sink; None if the relay is stale."""
         state = self._state
         left_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms)  # when it was sent, by our clock
-        limit_ms = 0 if state.pauses.is_outdated(left_ms) else state.config.relay_stale_ms
-        batch = RelayedBatch(peer, number, options, commands, self._outgoing, left_ms + limit_ms, state.now_ms)
-        if self.is_stale(batch):
+        stale_after_ms = left_ms + state.config.relay_stale_ms
+        batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
+        if state.pauses.is_outdated(left_ms) or (
+            state.now_ms > left_ms + self.silences.stale_ms(peer)
+            and (state.now_ms > stale_after_ms or not is_large(commands))
+        ):
             self._reply_stale(batch, len(commands))
             return None
         if peer in state.attributing:
@@ -230,7 +238,11 @@ class Relays:
 
     def is_stale(self, sink: Sink) -> bool:
         """Whether the sink's commands were relayed so long ago that the sender may have retried them elsewhere."""
-        return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.stale_after_ms
+        return sink.relayed and isinstance(sink, RelayedBatch) and self._has_expired(sink)
+
+    def _has_expired(self, batch: RelayedBatch) -> bool:
+        state = self._state
+        return state.now_ms > batch.stale_after_ms or state.pauses.is_outdated(batch.came_ms)
 
     def stale_check(self, sink: Sink) -> Callable[[], ErrorReply | None]:
         """Returns a function that calls `renew_or_refuse`, for a procedure of several steps to call before each step."""
@@ -242,7 +254,7 @@ class Relays:
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state
-        if state.now_ms > sink.stale_after_ms:
+        if self._has_expired(sink):
             return STALE
         if state.now_ms - sink.told_ms >= _PROGRESS_MS:
             sink.told_ms = state.now_ms
@@ -329,19 +341,23 @@ class Relays:
         `peer` are lost, or too old to run there."""
         self.give_up(peer, trouble, self._state.now_ms)
 
-    def give_up(self, peer: str, trouble: str, sent_until_ms: int) -> None:
+    def give_up(self, peer: str, trouble: str, sent_until_ms: int, places_of: PlacesOf | None = None) -> None:
         """Retries the relays to `peer` that were sent until `sent_until_ms`, and the unsent ones. A relay that was sent
-        later is not stale yet, so `peer` may still run it if it was only suspended. `trouble` is the reason."""
+        later is not stale yet, so `peer` may still run it if it was only suspended. `trouble` is the reason. `places_of` is
+        given if that is early (silences.py): then of each row only the commands at these places are retried, and no large
+        relays."""
         unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
         for settings in unsent:
             row = self._gathering.pop(settings)
             self._latest.pop(peer, None)
             self._retry_row(row, row.items, False, trouble)
-        for number, row in list(self._rows.items()):
-            if row.peer == peer and row.sent_ms <= sent_until_ms:
-                del self._rows[number]
-                self._state.in_flight -= row.missing
-                self._retry_row(row, row.items, True, trouble)
+        for row in list(self._rows.values()):
+            if row.peer == peer and row.sent_ms <= sent_until_ms and (places_of is None or not row.is_large):
+                items = row.remove(range(len(row.items)) if places_of is None else places_of(row.items))
+                self._state.in_flight -= len(items)
+                if not row.missing:
+                    del self._rows[row.number]
+                self._retry_row(row, items, True, trouble)
 
     def _retry_row(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool, trouble: str) -> None:
         """Retries `items` of a row. `maybe_run`: the coordinator may have run them already."""
@@ -358,8 +374,13 @@ class Relays:
         """Forgets the delays and covered writes of a peer that has connected anew, perhaps as a process with a new
         clock."""
         self.ages.forget(peer)
+        self.silences.greeted(peer)
         for covered in [covered for covered in self.covered if covered[0] == peer]:
             del self.covered[covered]  # the STORE that would have answered these was lost with the connection
+
+    def silent_early(self, now_ms: int) -> list[tuple[str, int]]:
+        """Returns the peers that are silent before `relay_silence_ms` is over, and for how long (silences.py)."""
+        return self.silences.silent(now_ms, relay_rows.owing_peers(self._rows.values()))
 
     def silent_peers(self, now_ms: int) -> list[str]:
         """Returns the peers that have not replied to a relay and have sent nothing at all for `relay_silence_ms`."""

@@ -6,6 +6,7 @@ import pytest
 
 from protocol.databases import UNSWAPPED
 from server.core.base.config import Config
+from server.core.base.pauses import SETTLE_MS
 from server.core.commands.registry import find_command
 from server.core.commands.transactions.queued_run import QueuedRun
 from server.core.node import Node
@@ -40,7 +41,7 @@ def own_key(node: Node) -> bytes:
 def come_back(node: Node, now_ms: int, reason: int, in_order: bool, *commands: list[bytes]) -> RelayedBatch:
     """Commands of a peer, which this node had relayed on, come back at that time. Returns their sink."""
     outgoing: list[RelayedBatch] = []
-    batch = RelayedBatch(member(2).id, 7, OPTIONS, list(commands), outgoing, STALE_AFTER_MS, 0)
+    batch = RelayedBatch(member(2).id, 7, OPTIONS, list(commands), outgoing, STALE_AFTER_MS, now_ms)
     items = [RelayItem(batch, number, args, now_ms) for number, args in enumerate(commands)]
     node.state.at(now_ms)
     node.services.relays.returned.append(Returned(list(items), reason, "node n2 has gone", in_order))
@@ -210,6 +211,10 @@ def _relay_here(node: Node, sent_ms: int, now_ms: int) -> list[bytes]:
     node.receive(
         member(2).id, [b"RELAY", b"0", number, b"%d" % sent_ms, options, [b"SET", own_key(node), b"v"]], now_ms
     )
+    return _answers(node)
+
+
+def _answers(node: Node) -> list[bytes]:
     kinds = [message[0] for message in messages_in(finish_turn(node).messages.get(member(2).id, b""))]
     return [kind for kind in kinds if kind in (b"COVERED", b"RELAYED")]
 
@@ -222,4 +227,11 @@ def test_what_was_relayed_before_this_node_went_on_is_refused(node: Node, pause_
     young_ms = went_on_ms - 500 - 10
     assert _relay_here(node, young_ms, went_on_ms) == ([b"RELAYED"] if is_refused else [b"COVERED"])
     assert node.state.statistics.relays_stale == is_refused
-    assert _relay_here(node, young_ms + 10, went_on_ms) == [b"COVERED"], "it was sent after that"
+    later = _relay_here(node, young_ms + 10, went_on_ms)
+    assert later == ([] if is_refused else [b"COVERED"]), (
+        "it was sent after that, and waits until others know of the pause"
+    )
+    node.tick(went_on_ms + SETTLE_MS - 1, WALL_MS)
+    assert b"COVERED" not in _answers(node)
+    node.tick(went_on_ms + SETTLE_MS, WALL_MS)
+    assert (b"COVERED" in _answers(node)) is is_refused

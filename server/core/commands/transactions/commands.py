@@ -169,7 +169,7 @@ class _Execution:
     def steps(self) -> Steps:
         """Runs the commands, unless a watched key has changed."""
         state = self._services.state
-        while state.waits_for_time:
+        while state.holds_commands:
             yield self._services.timers.sleep_until(state.now_ms + state.config.tick_ms)
         self._numbering = state.numbering
         slot, is_strict = _slot_of(list(self._commands.values())), state.config.multi_slots == "strict"
