@@ -2,6 +2,9 @@
 
 Each command and group gets hidden copies of the options of the root, except those whose spelling it uses itself. What is
 given behind the command overrides what is given before it.
+
+All of them say which node is asked, and how. A command that asks none refuses them: an option without effect would leave
+`dyn node start --port 7002` on port 7001, and `dyn node start --password-file FILE` without a password.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from dynamo_cli.failures import WrongUsage
 
 _PREFIX = "global_"  # of the names of the copies, so that none has the name of a command's own parameter
 _SUMMARY_MAX = 1000  # characters: more than any summary has
@@ -42,6 +47,19 @@ def apply_global_options(context: Any) -> None:
         root.invoke(root.command.callback, **root.params)
 
 
+def refuse_global_options(context: Any) -> None:
+    """Raises WrongUsage if an option of the root was given, before the command or behind it."""
+    root = context.find_root()
+    for option in root.command.params:
+        places = [(root, option.name), (context, _PREFIX + option.name)]
+        sources = [place.get_parameter_source(name) for place, name in places]
+        if any(source is not None and source.name == "COMMANDLINE" for source in sources):
+            raise WrongUsage(
+                f"{context.command_path} asks no node, so {option.opts[0]} has no effect",
+                f"{context.command_path} --help shows what it takes",
+            )
+
+
 class _Taking:
     """A command or group that takes the global options, too."""
 
@@ -58,6 +76,15 @@ class _Taking:
 
 class Command(_Taking, TyperCommand):
     """A command that takes the global options, too."""
+
+
+class Local(Command):
+    """A command that asks no node, and refuses the global options."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command if no option names a node."""
+        refuse_global_options(ctx)
+        return super().invoke(ctx)
 
 
 class Listing(TyperGroup):

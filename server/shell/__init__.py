@@ -6,7 +6,7 @@ context.py       what all parts need, and when a turn ends
 turn.py          what happens at the end of a turn: durability.py commits, turn_sender.py sends
 staging.py       writes large values in chunks before they are handled; staged_commands.py: those of a client's commands
 clients.py       the connections of clients: client.py and connections.py, and what bounds them: admission.py, flow.py,
-                 memory.py, draining.py, files.py
+                 memory.py, draining.py, half_closed.py, files.py
 listening.py     the ports; TLS: certificates.py, handshakes.py, tls_transport.py
 peers.py         the connections to the other nodes: links.py with first_links.py and outbound.py,
                  inbound.py, introductions.py

@@ -37,6 +37,7 @@ from server.shell.context import LARGE_BYTES, has_large_word
 from server.shell.draining import close_readably
 from server.shell.entry import NodeEntry
 from server.shell.flow import BULK_BYTES
+from server.shell.half_closed import serve_rest
 from server.shell.handshakes import HELLO, address_of
 from server.shell.push_limits import PushLimits
 from server.shell.staged_commands import StagedCommands
@@ -44,9 +45,7 @@ from server.shell.timing import Timing
 
 log = logging.getLogger("dyn")
 REFUSAL = "ERR max number of clients reached"
-INTRODUCTION_BYTES_MAX: Final = (
-    64 << 10
-)  # read of a command of a connection that may only be another node's, or has to log in
+INTRODUCTION_BYTES_MAX: Final = 64 << 10  # of a command of a connection that may only be a node's, or has to log in
 COMMAND_BYTES: Final = 4096  # to read so many bytes takes about as long as a command
 PASS_COMMANDS_MAX: Final = 1024  # of one client that begin before others have their turn, if they are small
 PASS_BYTES_MAX: Final = 1 << 20  # read for one client in one pass of the loop while they make no complete command
@@ -74,9 +73,7 @@ class Connection(Client):
         self._reader = self._new_reader()
         self._input: deque[bytes] = deque()  # received and not yet fed to the reader
         self._input_bytes = self._counted_bytes = 0
-        self._staged: StagedCommands | None = (
-            None  # commands that have not begun, because their values are being staged
-        )
+        self._staged: StagedCommands | None = None  # commands that have not begun: their values are being staged
         self._awaits_first_command = True
         self._reply_bytes = _FIRST_REPLY_BYTES
         self._written_bytes = 0  # memory of the replies written since the client had last fetched all of them
@@ -118,6 +115,10 @@ class Connection(Client):
         self._forget_input()
         self._clients.flow.gone(self)
         self._node.close_session(self.session)
+
+    def eof_received(self) -> bool:
+        """The client sends no more."""
+        return serve_rest(self._context.loop, self)
 
     def data_received(self, data: bytes) -> None:
         """HOT. Bytes from the client."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -38,6 +39,27 @@ def test_an_option_means_the_same_before_and_behind_the_command(
         assert run(*words).exit_code == 0, words
     assert run("get", "k", "--port", "abc").exit_code == run("get", "k", "--prot", "7001").exit_code == 2
     assert "--port" not in run("get", "--help").stdout, "the help of each command would be longer than itself"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["up", "down", "node start --dir d", "secret make s", "secret add s", "secret use s", "secret drop s",
+     "tls make --dir d", "tls revoke --dir d", "key make --file f", "config check f"],
+)  # fmt: skip
+def test_a_command_that_asks_no_node_refuses_the_options_that_name_one(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, path = (
+        command.split(),
+        " ".join(("dyn", *command.split(" --")[0].removesuffix(" s").removesuffix(" f").split())),
+    )
+    for option in ("--port=7002", "--password-file=p", "--timeout=3"):
+        for given in ((*words, option), (option, *words)):
+            refused = run(*given)
+            name = option.partition("=")[0]
+            assert (refused.exit_code, list(tmp_path.iterdir())) == (2, []), (given, refused.output)
+            assert f"{path} asks no node, so {name} has no effect" in refused.stderr
 
 
 def test_a_login_behind_the_command(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""The end of what a client sends: it may still read, as `printf 'GET k\\r\\n' | nc -N HOST PORT` does.
+
+Theory. That the stream ends says only that no more commands come. The client may wait for replies, or have closed after
+commands whose replies it does not want (CLIENT REPLY OFF). So what it has sent is carried out and answered first, as Redis
+does it, and then the connection is closed. A client that waits for what others do (a blocking command, subscriptions,
+MONITOR) is taken to have gone, because the connection of a process that has died ends in the same way. For the same reason
+an element that a later blocking command pops is put back, too (`has_left`, see waiting/deliveries.py).
+
+Whether all is answered is looked at every `LOOK_S`, so that commands cost nothing more; for `WHOLE_S` at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from server.shell.client import Client
+
+LOOK_S = 0.005
+WHOLE_S = 60.0
+
+
+def is_to_be_served(client: Client) -> bool:
+    """Whether the connection of a client that sends no more has to stay open for what it has sent."""
+    session = client.session
+    if client.transport.is_closing() or client.secret:
+        return False
+    if session.is_waiting or session.subscriber is not None or session.is_monitor:
+        return False
+    return not client.is_idle() or client.is_queued or client.transport.get_write_buffer_size() > 0
+
+
+def serve_rest(loop: asyncio.AbstractEventLoop, client: Client) -> bool:
+    """The client sends no more. Returns whether its connection stays open; then it is closed once all is answered."""
+    if not is_to_be_served(client):
+        return False
+    if not client.session.has_left:  # else this is known
+        client.session.has_left = True
+        loop.call_later(LOOK_S, _look, loop, client, loop.time() + WHOLE_S)
+    return True
+
+
+def _look(loop: asyncio.AbstractEventLoop, client: Client, until_s: float) -> None:
+    if is_to_be_served(client) and loop.time() < until_s:
+        loop.call_later(LOOK_S, _look, loop, client, until_s)
+    else:
+        client.transport.close()
