@@ -30,7 +30,7 @@ from dynamo_cli import (
 )
 from dynamo_cli.client import TIMEOUT_S_DEFAULT
 from dynamo_cli.failures import Failure
-from dynamo_cli.global_options import App, Group, Listing, Local
+from dynamo_cli.global_options import App, Group, Listing, Starting
 from dynamo_cli.options import Host, PasswordFile, Port, Timeout, UserName
 from dynamo_cli.output import report
 from dynamo_cli.target import Target
@@ -118,8 +118,8 @@ def root(
     context.obj = Target(host, port, timeout_s, tls_files, user, password_file)
 
 
-app.command("up", help=local_commands.UP, cls=Local)(local_commands.up)
-app.command("down", cls=Local)(local_commands.down)
+app.command("up", help=local_commands.UP, cls=Starting)(local_commands.up)
+app.command("down")(local_commands.down)
 app.command("get")(data_commands.get)
 app.command("set")(data_commands.set_)
 app.command("del")(data_commands.del_)
@@ -142,7 +142,7 @@ app.command("doctor")(doctor_command.doctor)
 app.command("repair")(repair_commands.repair)
 ring.command("show")(layout_commands.ring_show)
 ring.command("locate")(layout_commands.ring_locate)
-node.command("start", help=local_commands.NODE_START, cls=Local)(local_commands.node_start)
+node.command("start", help=local_commands.NODE_START, cls=Starting)(local_commands.node_start)
 hints.command("list")(hints_commands.hints_list)
 hints.command("replay")(hints_commands.hints_replay)
 siblings.command("list")(siblings_commands.siblings_list)
@@ -154,19 +154,19 @@ task.command("wait")(task_commands.task_wait)
 task.command("abort")(task_commands.task_abort)
 task.command("pause")(task_commands.task_pause)
 task.command("resume")(task_commands.task_resume)
-tls.command("make", cls=Local)(tls_commands.tls_make)
-tls.command("revoke", cls=Local)(tls_commands.tls_revoke)
-key.command("make", cls=Local)(key_commands.key_make)
+tls.command("make")(tls_commands.tls_make)
+tls.command("revoke")(tls_commands.tls_revoke)
+key.command("make")(key_commands.key_make)
 config.command("show")(config_commands.config_show)
 config.command("set", context_settings={"ignore_unknown_options": True})(config_commands.config_set)  # -1 is a value
-config.command("check", cls=Local)(config_commands.config_check)
+config.command("check")(config_commands.config_check)
 app.add_typer(cluster, name="cluster")
 app.add_typer(ring, name="ring")
 app.add_typer(hints, name="hints")
-secret.command("make", cls=Local)(secret_commands.secret_make)
-secret.command("add", cls=Local)(secret_commands.secret_add)
-secret.command("use", cls=Local)(secret_commands.secret_use)
-secret.command("drop", cls=Local)(secret_commands.secret_drop)
+secret.command("make")(secret_commands.secret_make)
+secret.command("add")(secret_commands.secret_add)
+secret.command("use")(secret_commands.secret_use)
+secret.command("drop")(secret_commands.secret_drop)
 app.add_typer(siblings, name="siblings")
 app.add_typer(task, name="task")
 app.add_typer(secret, name="secret")

@@ -3,8 +3,9 @@
 Each command and group gets hidden copies of the options of the root, except those whose spelling it uses itself. What is
 given behind the command overrides what is given before it.
 
-All of them say which node is asked, and how. A command that asks none refuses them: an option without effect would leave
-`dyn node start --port 7002` on port 7001, and `dyn node start --password-file FILE` without a password.
+All of them say which node is asked, and how. A command that starts nodes refuses them: an option without effect would leave
+`dyn node start --port 7002` on port 7001, and `dyn node start --password-file FILE` without a password. Other commands that
+ask no node ignore them, so that scripts may give them always.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class Command(_Taking, TyperCommand):
     """A command that takes the global options, too."""
 
 
-class Local(Command):
-    """A command that asks no node, and refuses the global options."""
+class Starting(Command):
+    """A command that starts nodes, and refuses the global options."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command if no option names a node."""

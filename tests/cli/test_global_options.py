@@ -41,19 +41,12 @@ def test_an_option_means_the_same_before_and_behind_the_command(
     assert "--port" not in run("get", "--help").stdout, "the help of each command would be longer than itself"
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["up", "down", "node start --dir d", "secret make s", "secret add s", "secret use s", "secret drop s",
-     "tls make --dir d", "tls revoke --dir d", "key make --file f", "config check f"],
-)  # fmt: skip
-def test_a_command_that_asks_no_node_refuses_the_options_that_name_one(
+@pytest.mark.parametrize("command", ["up", "node start --dir d"])
+def test_a_command_that_starts_nodes_refuses_the_options_that_name_one(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words, path = (
-        command.split(),
-        " ".join(("dyn", *command.split(" --")[0].removesuffix(" s").removesuffix(" f").split())),
-    )
+    words, path = command.split(), f"dyn {command.split(' --')[0]}"
     for option in ("--port=7002", "--password-file=p", "--timeout=3"):
         for given in ((*words, option), (option, *words)):
             refused = run(*given)
