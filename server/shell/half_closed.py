@@ -6,7 +6,8 @@ does it, and then the connection is closed. A client that waits for what others 
 MONITOR) is taken to have gone, because the connection of a process that has died ends in the same way. For the same reason
 an element that a later blocking command pops is put back, too (`has_left`, see waiting/deliveries.py).
 
-Whether all is answered is looked at every `LOOK_S`, so that commands cost nothing more; for `WHOLE_S` at most.
+Whether all is answered is looked at after `LOOK_S`, then after twice that time and so on, for `WHOLE_S` in all at most. So
+commands cost nothing more, and 10,000 such clients, which read nothing, cost little.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 from server.shell.client import Client
 
 LOOK_S = 0.005
+LOOK_S_MAX = 1.0
 WHOLE_S = 60.0
 
 
@@ -35,12 +37,12 @@ def serve_rest(loop: asyncio.AbstractEventLoop, client: Client) -> bool:
         return False
     if not client.session.has_left:  # else this is known
         client.session.has_left = True
-        loop.call_later(LOOK_S, _look, loop, client, loop.time() + WHOLE_S)
+        loop.call_later(LOOK_S, _look, loop, client, loop.time() + WHOLE_S, 2 * LOOK_S)
     return True
 
 
-def _look(loop: asyncio.AbstractEventLoop, client: Client, until_s: float) -> None:
+def _look(loop: asyncio.AbstractEventLoop, client: Client, until_s: float, next_s: float) -> None:
     if is_to_be_served(client) and loop.time() < until_s:
-        loop.call_later(LOOK_S, _look, loop, client, until_s)
+        loop.call_later(next_s, _look, loop, client, until_s, min(2 * next_s, LOOK_S_MAX))
     else:
         client.transport.close()
