@@ -34,7 +34,7 @@ from __future__ import annotations
 from typing import Final
 
 from server.core.base.config import Config
-from server.core.base.longest import Longest
+from server.core.base.longest import UNKNOWN_MS, Longest
 
 _IDLE_TICKS: Final = 2  # an idle node reads its clock in each tick, so a gap of so many ticks is no pause
 SETTLE_MS: Final = 100  # by then the others know that this node goes on
@@ -52,7 +52,7 @@ class Pauses:
         self._read_ms = 0  # the last reading of the monotonic clock
         self.resumed_ms = self.settled_ms = 0
         self.longest = Longest()  # the gaps between two readings
-        self.fence_ms = config.relay_silence_ms  # a gap of more is a pause, though it is less than `relay_stale_ms`
+        self.fence_ms = UNKNOWN_MS  # a gap of more is a pause, though it is less than `relay_stale_ms`
 
     def read_clock(self, now_ms: int, slept_ms: int = 0) -> None:
         """HOT. Notes a reading. In `slept_ms` of the time since the last one the machine slept, and its clock with it."""
