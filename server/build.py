@@ -95,7 +95,7 @@ HOTTEST = (
     )),
     "server/core/services/latencies.py",
     *(f"server/shell/{name}.py" for name in ("admission", "connections", "context", "timing", "turn_sender")),
-    *(f"server/storage/{name}.py" for name in ("chunked", "rocksdb")),  # which that does not count
+    *(f"server/storage/{name}.py" for name in ("chunked", "rocksdb")),  # of which that counts nothing
 )  # fmt: skip
 
 

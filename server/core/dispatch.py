@@ -124,7 +124,7 @@ class Dispatcher:
         """HOT. Whether key and value of a SET are not too large."""
         return len(args[2]) <= self._value_bytes_max and len(args[1]) <= self._key_bytes_max
 
-    def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
+    def admit_while_held(self, session: Session, batch: list[list[bytes]]) -> None:
         """Does what `admit` does while the node holds commands: those that need keys wait."""
         for args in batch:
             spec = self._find(args)
@@ -139,14 +139,13 @@ class Dispatcher:
 
         Returns how many it has begun. If these are fewer than `count_max`, the others still have to wait.
         """
-        count = 0
+        count, backlog = 0, session.backlog
+        if (backlog or (session.lanes is not None and session.lanes.free)) and self._state.holds_commands:
+            self._state.has_held = True  # `begin_held` lets them begin later
+            self._services.clients.held[session] = None  # `clients.sessions` lacks a session that runs a transaction
+            return 0
         while count < count_max and session.lanes is not None and session.lanes.free:
             count += self._begin_waiting(session, session.lanes, session.lanes.free.popleft())
-        backlog = session.backlog
-        if backlog and self._state.holds_commands:  # `begin_held` lets them begin later
-            self._state.held_for_time = True
-            self._services.clients.held[session] = None  # `clients.sessions` lacks a session that runs a transaction
-            return count
         while count < count_max and backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
             count += 1

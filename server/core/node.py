@@ -119,8 +119,8 @@ class Node:
         self._dispatcher.changes = self.state.records.changes
         try:
             if self.state.holds_commands:
-                self.state.held_for_time = True
-                self._dispatcher.admit_without_time(session, batch)
+                self.state.has_held = True
+                self._dispatcher.admit_while_held(session, batch)
                 return
             self._dispatcher.admit(session, batch)
         except Exception as error:  # noqa: BLE001

@@ -81,7 +81,7 @@ ANSWERS = (b"SAME", b"RECORDS", b"DIFFER", b"STORED", b"UNFIT", b"KEPT", b"REFUS
 SENT_ONCE = (b"FULL", b"ORDERLY")  # when a link opens and when it changes: a node that has missed it must not go on
 REQUESTS = (b"READ", b"COMPARE", b"STORE", b"PATCH", b"KEEP", b"HINT")  # those that REFUSED answers
 FOR_FRESH = (b"USERS", b"NUMBERS")  # what a node must know before it becomes a member, and serves clients
-HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
+HELD_MAX = 1024  # relays that wait, see State.holds_commands; further ones are sent back
 
 V = TypeVar("V")
 
@@ -184,7 +184,7 @@ class PeerMessages:
             self._services.clock_report.refused(peer, (reading >> SEQUENCE_BITS) - state.clock.time_ms)
         else:
             self._unfollowed[peer] = reading
-            self._state.held_for_time = True
+            self._state.has_held = True
 
     def _timed(self, peer: str, asked_ms: int, answer: Timed) -> None:
         """TIMED: the answer to the TIME that we have sent at `asked_ms`."""
@@ -201,9 +201,9 @@ class PeerMessages:
         """Once cluster time is known: follows the clocks that may be followed, and begins what waited for it, first what
         other nodes have relayed, then what clients have sent."""
         state = self._state
-        if not state.held_for_time or state.holds_commands:
+        if not state.has_held or state.holds_commands:
             return
-        state.held_for_time = False
+        state.has_held = False
         unfollowed, self._unfollowed = self._unfollowed, {}
         if unfollowed:
             state.clock.refused = 0  # until now all readings were
@@ -229,7 +229,7 @@ class PeerMessages:
             return
         left_ms = state.now_ms - relays.ages.note(peer, relay.sent_ms, state.now_ms)
         if len(self._held) < HELD_MAX and not state.pauses.is_outdated(left_ms):
-            self._state.held_for_time = True
+            self._state.has_held = True
             self._held.append((peer, number, relay, self._reading))
         else:
             relays.reply_stale(peer, number, relay.options, relay.commands)

@@ -8,8 +8,10 @@ until a sync that began after its commit has ended.
 
 A good disk syncs in a tenth of a millisecond. To hand that to a thread and to come back takes the processor longer, and
 what the turn says has to wait anyway: so the loop waits, too. If syncs take longer than `QUICK_US` on average, a thread of
-their own does them for `THREAD_S`, then the loop tries again. Turns go on beside the thread, so one sync serves all turns
-that were committed while the sync before was running (group commit). All other syncs have the thread, too.
+their own does them for `THREAD_S`, and for as long as they take longer than `SLOW_US` there. Turns go on beside the thread,
+so one sync serves all turns that were committed while the sync before was running (group commit). All other syncs have the
+thread, too. What this costs: when a quick disk stalls, the node stands still for one sync, where else only what it says
+would wait.
 
 Requests to other nodes say nothing of this disk, and yet they are held like all else. If they left before the sync, the
 owners could sync at the same time. That was built, and lost what blocked clients were to get: a removal reached an owner,
@@ -36,6 +38,7 @@ log = logging.getLogger("dyn")
 SYNC_INTERVAL_S = 1.0
 WANTED_INTERVAL_S = 10.0
 QUICK_US = 1000
+SLOW_US = 4000  # as the thread measures it, which waits for the interpreter, too
 THREAD_S = 10.0
 _WEIGHT = 8  # the moving average of sync times takes in an eighth of a new one
 
@@ -66,7 +69,8 @@ class Durability:
         self._turn = 0  # the last one committed
         self._written = 0
         self._next_wanted_s = 0.0
-        self._sync_us = 0  # the moving average of the syncs for which the loop has waited
+        self._sync_us = 0  # the moving average of what syncs take
+        self._is_slow = False  # the thread has the syncs
         self._thread_until_s = 0.0  # the thread has the syncs until then
         self._loop = loop
         self._deliver = deliver
@@ -107,7 +111,7 @@ class Durability:
 
     def _sync_here(self) -> bool:
         """Syncs while the loop waits, and delivers; False if that may take long."""
-        if self._loop.time() < self._thread_until_s:
+        if self._thread_has_syncs():
             return False
         begun_ns, covered = time.monotonic_ns(), len(self._held)
         try:
@@ -117,28 +121,36 @@ class Durability:
             self._syncing = False
             self._fail(error)
             return True
-        took_us = self._note_sync(begun_ns)
-        self._sync_us += (took_us - self._sync_us) // _WEIGHT
-        if self._sync_us > QUICK_US:
-            self._sync_us, self._thread_until_s = 0, self._loop.time() + THREAD_S
+        self._note_sync(begun_ns)
         self._dirty = False
         self._deliver_synced(covered, self._turn)
         return True
 
-    def _note_sync(self, begun_ns: int) -> int:
-        """Notes how long a sync took, in microseconds."""
+    def _thread_has_syncs(self) -> bool:
+        now_s = self._loop.time()
+        if now_s >= self._thread_until_s:
+            was_slow, limit_us = self._is_slow, SLOW_US if self._is_slow else QUICK_US
+            self._is_slow = self._sync_us > limit_us
+            if self._is_slow:
+                self._thread_until_s = now_s + THREAD_S
+            if self._is_slow or was_slow:
+                self._sync_us = 0
+        return self._is_slow
+
+    def _note_sync(self, begun_ns: int) -> None:
+        """Notes how long a sync took."""
         took_us = (time.monotonic_ns() - begun_ns) // 1000
+        self._sync_us += (took_us - self._sync_us) // _WEIGHT
         self._latencies.sync.add(took_us, 1)
         self._latencies.note("sync", took_us)
-        return took_us
 
     def _deliver_synced(self, covered: int, turn: int) -> None:
         """Delivers the first `covered` outboxes that are held, all up to `turn`. What ends meanwhile gets the next sync."""
+        self._syncing = False
         self._tell(turn)
         for _ in range(covered):
             self._deliver(self._held.popleft())
-        self._syncing = False
-        if self._held:
+        if self._held and not self._syncing:
             self._sync_soon()
 
     def _sync_soon(self) -> None:

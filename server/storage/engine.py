@@ -62,7 +62,7 @@ class Engine(Protocol):
     def sync(self, waits: bool = True) -> bool:
         """Returns once everything that was committed before the call is on the disk. Releases the GIL while it waits.
 
-        False, at once and without a sync, if it does not wait (`waits`) for a flush or snapshot in another thread.
+        `waits=False`: if another thread flushes or makes a snapshot, returns False at once, without a sync.
         If it raises, nothing more is known to be on the disk than before. After StorageFull try again later.
         """
 

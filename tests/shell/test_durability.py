@@ -131,7 +131,8 @@ def test_under_always_a_thread_syncs_while_another_one_flushes(scene: Scene) -> 
 
 
 def test_under_always_a_thread_has_slow_syncs_for_a_while(scene: Scene) -> None:
-    """One slow sync among quick ones does not matter. Then the disk is slow, and is tried again some seconds later."""
+    """One slow sync among quick ones does not matter. Then the disk is slow, and is tried again some seconds later, unless
+    the thread has found it as slow."""
     scene.sync_us = 7 * QUICK_US
     scene.durability.commit(_turn(1))
     assert scene.run() == ["sync here", 1]
@@ -144,8 +145,19 @@ def test_under_always_a_thread_has_slow_syncs_for_a_while(scene: Scene) -> None:
     scene.durability.commit(_turn(4))
     assert scene.run() == [True, "sync", 4, False]
     scene.now_s += THREAD_S
+    scene.sync_us = 100 * QUICK_US
     scene.durability.commit(_turn(5))
     assert scene.run() == ["sync here", 5]
+    for number in range(6, 9):
+        scene.durability.commit(_turn(number))
+        assert scene.run() == [True, "sync", number, False]
+        scene.now_s += THREAD_S
+    scene.sync_us = 100
+    scene.durability.commit(_turn(9))
+    assert scene.run() == [True, "sync", 9, False]
+    scene.now_s += THREAD_S
+    scene.durability.commit(_turn(10))
+    assert scene.run() == ["sync here", 10]
 
 
 def test_under_always_nothing_is_said_after_a_sync_that_failed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

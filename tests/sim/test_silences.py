@@ -134,7 +134,7 @@ def _through_a_bad_path(seed: int) -> tuple[int, int]:
 def test_one_bad_path_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The third node says that the coordinator lives. Without its word there are two of them, and writes are lost."""
     assert [_through_a_bad_path(seed) for seed in SEEDS] == [(0, 0)] * len(SEEDS)
-    monkeypatch.setattr(Silences, "_is_reached", lambda self, asked_ms, now_ms: True)
+    monkeypatch.setattr(Silences, "_is_reached", lambda self, asked_ms, until_ms: True)
     monkeypatch.setattr(Silences, "_ask_others", lambda self, peer, asked_ms: None)
     found = [_through_a_bad_path(seed) for seed in SEEDS]
     assert all(given_up for given_up, _ in found) and any(lost for _, lost in found), "the fault is found"
@@ -221,7 +221,7 @@ def test_stalls_of_the_coordinator_raise_its_limit_on_all_nodes() -> None:
     world.run(250)
     n2.thaw()
     world.run(2 * WINDOW_MS // 3)
-    limits = [host.running.services.relays.silences._limits_ms[n2.id] for host in (n1, n3)]
+    limits = [host.running.services.relays.silences._limits[n2.id][0] for host in (n1, n3)]
     assert limits[0] == limits[1] == n2.running.services.relays.silences.own_limit_ms >= 3 * 250
     assert n2.running.state.pauses.fence_ms >= 2 * 250
     world.run(4 * WINDOW_MS)

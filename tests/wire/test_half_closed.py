@@ -47,7 +47,7 @@ def test_the_end_of_a_waiting_client_takes_nothing(cluster: WireCluster) -> None
     assert client.lrange("half:queue", 0, -1) == [b"kept"]
 
 
-def test_what_a_client_that_has_gone_would_have_popped_later_is_put_back(cluster: WireCluster) -> None:
+def test_what_a_later_blocking_command_pops_is_told_once(cluster: WireCluster) -> None:
     client = cluster.nodes[1].client()
     client.rpush("half:jobs", "job")
     with raw(cluster.ports[0]) as connection:
@@ -56,4 +56,5 @@ def test_what_a_client_that_has_gone_would_have_popped_later_is_put_back(cluster
         connection.shutdown(socket.SHUT_WR)
         said = exchange(connection, b"")
     assert said.endswith(b"$3\r\njob\r\n:1\r\n")
-    wait_for(lambda: client.lrange("half:jobs", 0, -1) == [b"job"], "the element is back")
+    client.rpush("half:jobs", "other")
+    assert client.lrange("half:jobs", 0, -1) == [b"other"]

@@ -167,9 +167,7 @@ class Config:
     # Time
     request_timeout_ms: int = 3000  # a request that has no quorum by then is answered with NOQUORUM or TIMEOUT
     relay_silence_ms: int = 1500  # relays to a node that has sent nothing for this time go to the next owner
-    relay_silence_ms_min: int = (
-        300  # sooner, but not before, if no node has stalled lately; relay_silence_ms: never sooner
-    )
+    relay_silence_ms_min: int = 300  # the least time until a silent coordinator is given up; the above: never sooner
     relay_stale_ms: int = 1000  # a relay that arrives later than this is refused: its sender may have sent it elsewhere
     tick_ms: int = 100  # the time between two ticks of the node's timers
     gossip_interval_ms: int = 1000  # each node exchanges what it knows of the others with a random one in this time

@@ -2,13 +2,14 @@
 
 Theory. A coordinator reads a key with a quorum, and decides by that what to write (SET NX, APPEND, an EXEC, the pop of a
 BLPOP). Suppose that it stands still between the two: SIGSTOP, a paused machine, a turn that takes seconds. The other nodes
-give it up after `relay_silence_ms`, and another owner coordinates its keys. When it goes on, what it has read is older
+give it up soon (requests/silences.py), and another owner coordinates its keys. When it goes on, what it has read is older
 than what that owner has written and acknowledged. A write by what it has read would have the newer dot, and would win: the
 acknowledged write would be lost, and a lock would have two holders.
 
-So a node looks at each reading of its monotonic clock. If the clock has gone on by more than `relay_stale_ms`, which is
-not more than `relay_silence_ms`, the node was in a *pause*. Who decides by a read asks `is_outdated`, with the time at
-which the read began. If it is, the read begins again, and then sees what the other owner has written:
+So a node looks at each reading of its monotonic clock. If the clock has gone on by more than `fence_ms`, which is less
+than the silence after which others give this node up, or by more than `relay_stale_ms`, the node was in a *pause*. Who
+decides by a read asks `is_outdated`, with the time at which the read began. If it is, the read begins again, and then
+sees what the other owner has written:
 
     who                                     where
     a command that reads one key, a chain   KeyRead.found (commands/steps.py)
@@ -19,10 +20,10 @@ which the read began. If it is, the read begins again, and then sees what the ot
     of the pause
 
 At the end of a pause the other nodes do not know of it yet. What one of them has begun for this node would run beside
-what this node begins. So it sends all of them a message at once (requests/silences.py), and for `SETTLE_MS` it begins no
-command that needs keys, neither of its clients nor of other nodes: by then they send new commands here, and have ended
-their own. The commands wait as they do while cluster time is unknown (node.py, peer_messages.py). If one pause follows
-another, they do not wait: a node with turns of seconds must go on.
+what this node begins. So it sends all of them a message in its next tick (requests/silences.py), and for `SETTLE_MS`
+and until a tick after it, it begins no command that needs keys, neither of its clients nor of other nodes: by then they
+send new commands here, and have ended their own. The commands wait as they do while cluster time is unknown (node.py,
+peer_messages.py). If one pause follows another, they do not wait: a node with turns of seconds must go on.
 
 What this does not cover. What this node had begun before a pause, and reads again, does not wait. A node may be suspended
 between its decision and the end of the turn that sends it. And a move (LMOVE, RENAME) that has written its destination

@@ -65,7 +65,7 @@ class State:
     output      gathered in a turn, and handed out at its end (outbox.py)
                 messages, trailing, ready, noted; kept: with the next tick
     flags       one part asks another one for work
-                sync_wanted, cleanup_due, rebuild_reason, has_waited, held_for_time
+                sync_wanted, cleanup_due, rebuild_reason, has_waited, has_held
 
     `now_ms` is monotonic, and the same throughout a turn. `time_ms` is cluster time, in ms since 1970: keys expire by it.
 
@@ -100,7 +100,7 @@ class State:
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
     rebuild_reason = ""  # why the process is to set this store aside and begin an empty one: SET_BACK, DAMAGED, or not
     has_waited = False  # some client has waited for an element, here or for a key of this node (waiting/)
-    held_for_time = False  # commands of clients or relays wait, see `holds_commands`
+    has_held = False  # commands of clients or relays wait, see `holds_commands`
 
     def __init__(
         self,

@@ -73,7 +73,7 @@ class RelayRow:
     """The commands of one RELAY message, until each of them has its reply."""
 
     __slots__ = (
-        "begun_ms", "in_order", "is_large", "items", "missing", "number", "origin", "peer", "read_quorum", "resp3",
+        "begun_ms", "goes_on_waiting", "in_order", "items", "missing", "number", "origin", "peer", "read_quorum", "resp3",
         "sent_ms", "write_quorum",
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ class RelayRow:
         self.begun_ms = sent_ms  # start of the oldest command; a retried command is older than this row
         self.items: list[RelayItem | None] = []  # None: this command has its reply
         self.missing = 0  # replies that are still to come
-        self.is_large = False  # it may be long on its way (silences.py)
+        self.goes_on_waiting = False  # not given up early: it may be long on its way, or has been already (silences.py)
 
     def suits(self, sink: Sink, in_order: bool) -> bool:
         """HOT. Whether a command of `sink` may travel in this row."""

@@ -11,8 +11,8 @@ gets an error that says that the outcome is unknown.
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
 gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
-reply STALE. relay_ages.py computes how old a relay is; the age limit is `relay_stale_ms`. If the coordinator has stood
-still for longer than this limit (base/pauses.py), it also refuses the younger relays that were sent before it resumed.
+reply STALE. relay_ages.py computes how old a relay is; the age limit is `relay_stale_ms`, or less if the sender would give
+up sooner (silences.py). After a pause (base/pauses.py) it also refuses the younger relays that were sent before its end.
 While it stood still, their senders may have sent later commands of the same keys to another owner. If the younger relays
 ran now, they would run after those commands. The sender of a refused relay routes its commands anew.
 
@@ -192,7 +192,7 @@ class Relays:
         self._rows[row.number] = row
         commands = [item.args for item in row.items if item is not None]
         message = encode_relay(state.clock_reading(), row.number, row.sent_ms, options, commands)
-        row.is_large = len(message) > LARGE_BYTES
+        row.goes_on_waiting = len(message) > LARGE_BYTES
         return message
 
     def _send_split(self, row: RelayRow, options: list[bytes]) -> None:
@@ -352,9 +352,10 @@ class Relays:
             self._latest.pop(peer, None)
             self._retry_row(row, row.items, False, trouble)
         for row in list(self._rows.values()):
-            if row.peer == peer and row.sent_ms <= sent_until_ms and (places_of is None or not row.is_large):
+            if row.peer == peer and row.sent_ms <= sent_until_ms and (places_of is None or not row.goes_on_waiting):
                 items = row.remove(range(len(row.items)) if places_of is None else places_of(row.items))
                 self._state.in_flight -= len(items)
+                row.goes_on_waiting = True
                 if not row.missing:
                     del self._rows[row.number]
                 self._retry_row(row, items, True, trouble)

@@ -21,18 +21,19 @@ stalls first, so it decides:
 
 A node that has never sent SILENCE over its present link is given up after `relay_silence_ms`: one of an earlier version,
 or one that has just begun. A peer that is not live by our table (SUSPECT, DOWN) does not count for the pauses, so that it
-cannot keep the limit low for the others. It has given us up already, or it is frozen itself; then it reads what came before
-it judges anybody, as the next paragraph says.
+cannot keep the limit low for the others. It has given us up already, or it is frozen itself, and then asks anew before it
+judges anybody, as the next paragraph says.
 
 Silence counts only while a question is open. In each tick a node looks at the peers that owe it replies to relays. Who has
 sent something since the last question is asked another one (TIME, which is answered in the same turn and overtakes large
 messages). A peer is *silent* if nothing at all has come for its limit since a question. If the node's own tick is late, it
 may have stood still itself, and the answers may lie in its sockets: then all questions are asked anew.
 
-One bad path is no silence. If a question has no answer at the next tick, the node asks others (ISALIVE) whether the peer
-answers them. They say at once that the question has come, ask the peer (TIME), and say so if it answers (both ALIVE). A
-peer is given up early only if some node has said the former, and none the latter. So a node that is cut off itself gives
-up nobody early, and a cluster of two nodes knows no early way. (Das et al., "SWIM", 2002, 3.1.)
+One bad path is no silence. If a question has no answer at the next tick, the node asks others (ISALIVE) whether the
+peer answers them. Those that are near it say at once that the question has come. They ask the peer (TIME), and say so
+if it answers (both ALIVE). A peer is given up early only if some node has said that the question has come, and none
+that the peer answers. So a node that is cut off itself gives up nobody early, and a cluster of two nodes knows no early
+way. (Das et al., "SWIM", 2002, 3.1.)
 
 What is given up early is less than what is given up after `relay_silence_ms`:
 
@@ -60,6 +61,7 @@ from server.core.messages.announcements import encode_alive, encode_heeded, enco
 LARGE_BYTES: Final = 128 << 10
 _FACTOR: Final = 3  # how many times the longest stall a coordinator may be silent
 _WITNESSES_MAX: Final = 2  # other nodes that are asked whether a peer is alive
+_TICKS_MIN: Final = 3  # a limit is so many ticks at least: silence and pauses are noticed by ticks
 _STEP_MS: Final = 50  # limits are multiples of it, so that they change rarely
 
 
@@ -81,7 +83,7 @@ class Silences:
         self._state = state
         self._told: dict[str, _Told] = {}
         self._number = 0
-        self._limits_ms: dict[str, int] = {}  # by peer: what it has told us
+        self._limits: dict[str, tuple[int, int]] = {}  # by peer: what it has told us, and the number of that message
         self._asked_ms: dict[str, int] = {}  # by peer that owes us replies: when it was sent a question, see `silent`
         self._round_trips: dict[str, Longest] = {}
         self._wanted: dict[str, dict[str, tuple[int, int]]] = {}  # node -> who asked us for it -> its number, and when
@@ -103,7 +105,8 @@ class Silences:
         return min(config.relay_stale_ms, told.least_ms * 2 // 3)
 
     def connected(self, peer: str) -> None:
-        """Our link to `peer` is open: it knows nothing of what it was told before, and is told again."""
+        """Our link to `peer` is open: it may be another process, which has told us nothing and was told nothing."""
+        self._limits.pop(peer, None)
         told = self._told.get(peer)
         if told is None:
             return
@@ -115,7 +118,7 @@ class Silences:
     def heeded(self, peer: str, number: int) -> None:
         """Handles HEEDED: `peer` has read that SILENCE, and all that were sent before."""
         told = self._told.get(peer)
-        if told is not None and told.number == number:
+        if told is not None and told.number == number and told.limit_ms >= 0:
             told.least_ms = told.limit_ms
 
     def tell(self, now_ms: int) -> None:
@@ -128,7 +131,7 @@ class Silences:
                     state.send(member.id, encode_time(state.clock_reading(), now_ms))
         longest.note(0)  # pauses.py notes longer gaps only
         longest.advance(now_ms)
-        tables: tuple[dict[str, Any], ...] = (self._told, self._limits_ms, self._round_trips, self._wanted)
+        tables: tuple[dict[str, Any], ...] = (self._told, self._limits, self._round_trips, self._wanted)
         for table in tables:
             for peer in [peer for peer in table if peer not in state.members]:
                 del table[peer]
@@ -156,7 +159,8 @@ class Silences:
 
     def _limit_of(self, longest_ms: int) -> int:
         config = self._state.config
-        limit_ms = max(config.relay_silence_ms_min, _FACTOR * longest_ms // _STEP_MS * _STEP_MS)
+        least_ms = max(config.relay_silence_ms_min, _TICKS_MIN * config.tick_ms)
+        limit_ms = max(least_ms, _FACTOR * longest_ms // _STEP_MS * _STEP_MS)
         return min(limit_ms, config.relay_silence_ms)
 
     @property
@@ -168,13 +172,15 @@ class Silences:
     # --- the silence of others
 
     def announced(self, peer: str, number: int, limit_ms: int) -> None:
-        """Handles SILENCE: from now on `peer` may be given up after this time."""
-        self._limits_ms[peer] = limit_ms
+        """Handles SILENCE: from now on `peer` may be given up after this time. An older one may come behind a newer one,
+        over a connection that has broken."""
+        if number > self._limits.get(peer, (0, -1))[1]:
+            self._limits[peer] = limit_ms, number
         self._state.send(peer, encode_heeded(self._state.clock_reading(), number))
 
     def greeted(self, peer: str) -> None:
         """`peer` has opened a connection to us, and tells us its limit again, unless it is of an earlier version."""
-        self._limits_ms.pop(peer, None)
+        self._limits.pop(peer, None)
         if peer in self._told:
             self._told[peer].limit_ms = -1  # what it has answered over its former connection may be lost
 
@@ -192,9 +198,12 @@ class Silences:
     def witness_asked(self, asker: str, number: int, node: str) -> None:
         """Handles ISALIVE: asks that node for a sign of life."""
         state = self._state
-        state.send(asker, encode_alive(state.clock_reading(), number, state.id))
+        if self._trips(node).ms < state.config.tick_ms:  # else its answer would come too late to the asker
+            state.send(asker, encode_alive(state.clock_reading(), number, state.id))
         if node in state.links and node in state.members:
-            self._wanted.setdefault(node, {})[asker] = number, state.now_ms
+            askers = self._wanted.setdefault(node, {})
+            if askers.get(asker, (-1, 0))[0] != number:  # a repeated question: any answer since the first one counts
+                askers[asker] = number, state.now_ms
             state.send(node, encode_time(state.clock_reading(), state.now_ms))
 
     def witnessed(self, peer: str, number: int, node: str) -> None:
@@ -219,24 +228,25 @@ class Silences:
         asked, self._asked_ms = {} if was_late else self._asked_ms, {}
         silent = []
         for peer in owing:
-            limit_ms = max(self._limits_ms.get(peer, config.relay_silence_ms), self._limit_of(self._trips(peer).ms))
+            told_ms, _ = self._limits.get(peer, (config.relay_silence_ms, 0))
+            limit_ms = max(told_ms, self._limit_of(self._trips(peer).ms))
             if limit_ms >= config.relay_silence_ms or peer not in state.links:
                 continue
             asked_ms = asked.get(peer, -1)
             if asked_ms <= state.last_message_ms.get(peer, -1):
                 asked_ms = now_ms
                 state.send(peer, encode_time(state.clock_reading(), now_ms))
-            elif now_ms - asked_ms >= limit_ms and self._is_reached(asked_ms, now_ms):
+            elif now_ms - asked_ms >= limit_ms and self._is_reached(asked_ms, now_ms - config.tick_ms):
                 silent.append((peer, limit_ms))
             elif now_ms > asked_ms:
                 self._ask_others(peer, asked_ms)
             self._asked_ms[peer] = asked_ms
         return silent
 
-    def _is_reached(self, asked_ms: int, now_ms: int) -> bool:
-        """Whether another node was reached since then, and would have told us by now that the peer is alive."""
+    def _is_reached(self, asked_ms: int, until_ms: int) -> bool:
+        """Whether another node was reached with that question until then, and would have told us that the peer is alive."""
         number, told_ms = self._reached
-        return number >= asked_ms and now_ms - told_ms >= self._state.config.tick_ms
+        return number >= asked_ms and told_ms <= until_ms
 
     def _ask_others(self, peer: str, asked_ms: int) -> None:
         state = self._state

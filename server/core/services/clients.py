@@ -88,7 +88,9 @@ class ClientSessions:
 
     def resume_waiting(self) -> None:
         """Lets all sessions, and runs of queued commands, begin what waits in their backlogs."""
-        self.resumable |= {session: None for session in [*self.sessions.values(), *self.held] if session.backlog}
+        for session in [*self.sessions.values(), *self.held]:
+            if session.backlog or (session.lanes is not None and session.lanes.free):
+                self.resumable[session] = None
         self.held.clear()
 
     def drain_closing(self) -> list[Session]:

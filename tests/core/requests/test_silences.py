@@ -106,6 +106,46 @@ def test_who_answers_another_node_is_not_silent() -> None:
     assert [_look(node, after_ms) for after_ms in (200, 300, 400)] == [[], [], []]
 
 
+@pytest.mark.parametrize("trip_ms", [5, 120])
+def test_a_node_that_is_far_from_the_silent_one_is_no_witness(trip_ms: int) -> None:
+    """Its answer would come too late. A question that is repeated is answered by what came since the first one."""
+    node = _node()
+    _silences(node).timed(PEER, CALM_MS - TICK_MS - trip_ms)
+    for after_ms in (0, 100):
+        node.state.at(CALM_MS + after_ms)
+        _silences(node).witness_asked(OTHER, 7, PEER)
+    read = [("ALIVE", OTHER, 7)] * 2
+    assert [each for each in _sent(node) if each[0] == "ALIVE"] == (read if trip_ms < TICK_MS else [])
+    _silences(node).timed(PEER, CALM_MS)
+    assert _sent(node) == [("ALIVE", OTHER, 7)]
+
+
+def test_an_older_limit_that_comes_late_is_none() -> None:
+    node = _node()
+    _silences(node).announced(PEER, 3, 1500)
+    _silences(node).announced(PEER, 2, 300)
+    assert [_look(node, after_ms) for after_ms in (0, 100, 300)] == [[], [], []] and _sent(node) == []
+    _silences(node).greeted(PEER)
+    _silences(node).announced(PEER, 1, 300)
+    assert _look(node, 400) == [] and _sent(node) == [("TIME", PEER, CALM_MS + 400)]
+
+
+def test_an_answer_to_what_was_told_over_a_former_link_says_nothing() -> None:
+    """Before, the node took each relay of that peer for stale until the next answer."""
+    node = _node()
+    _silences(node).tell(CALM_MS)
+    number = _silences(node)._told[PEER].number
+    _silences(node).connected(PEER)
+    _silences(node).heeded(PEER, number)
+    assert _silences(node).stale_ms(PEER) == 200
+
+
+def test_a_limit_is_not_less_than_three_ticks() -> None:
+    """Pauses and silences are noticed by ticks only."""
+    node = _node(relay_silence_ms_min=0)
+    assert _silences(node)._limit_of(1) == 3 * TICK_MS
+
+
 def test_any_message_is_an_answer() -> None:
     node = _node()
     _look(node, 0)
