@@ -37,8 +37,8 @@ from server.storage.engine import Engine, StorageError
 log = logging.getLogger("dyn")
 SYNC_INTERVAL_S = 1.0
 WANTED_INTERVAL_S = 10.0
-QUICK_US = 1000
-SLOW_US = 4000  # as the thread measures it, which waits for the interpreter, too
+QUICK_US = 4000
+SLOW_US = 8000  # as the thread measures it, which waits for the interpreter, too
 THREAD_S = 10.0
 _WEIGHT = 8  # the moving average of sync times takes in an eighth of a new one
 
