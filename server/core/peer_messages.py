@@ -198,8 +198,8 @@ class PeerMessages:
             self.begin_held()
 
     def begin_held(self) -> None:
-        """Once cluster time is known: follows the clocks that may be followed, and begins what waited for it, first what
-        other nodes have relayed, then what clients have sent."""
+        """Once commands wait no more: follows the clocks that may be followed, and begins what waited, first what other
+        nodes have relayed, then what clients have sent."""
         state = self._state
         if not state.has_held or state.holds_commands:
             return

@@ -7,8 +7,8 @@ MONITOR) is taken to have gone, because the connection of a process that has die
 command that finds an element pops it, and its reply counts as any other. With TLS the end of the stream ends the
 connection.
 
-Whether all is answered is looked at after `LOOK_S`, then after twice that time and so on, and what is still
-open after `OPEN_S` is cut. So commands cost nothing more, and 10,000 such clients, which read nothing, cost little.
+Whether all is answered is looked at after `LOOK_S`, then after twice that time and so on, and what is still open
+after `OPEN_S` is cut. So commands cost nothing more, and 10,000 such clients, which read nothing, cost little.
 """
 
 from __future__ import annotations

@@ -7,27 +7,16 @@ import pytest
 from server.core.base.config import Config
 from server.core.base.pauses import Pauses
 from server.core.requests.relays import Relays
-from tests.sim.world import World
+from tests.sim.warm import warm_world
 
 TICKS_MS = 2 * Config().tick_ms
 SEEDS = range(8)
 
 
-def _world(seed: int) -> tuple[World, bytes]:
-    """Three nodes that have answered relays of each other, and a key that n2 coordinates."""
-    world = World(seed, 3)
-    world.start()
-    for host in world.hosts:
-        for other in world.hosts:
-            assert world.ask(host, "SET", world.key_of(other), "warm").reply == b"OK"
-    world.run(1000)
-    return world, world.key_of(world.hosts[1])
-
-
 @pytest.mark.parametrize("frozen_ms", [100, 300, 700])
 def test_an_increment_is_counted_once(frozen_ms: int) -> None:
     """It waits for the coordinator, which has read it, or has it in its socket, and goes on."""
-    world, key = _world(frozen_ms)
+    world, key = warm_world(frozen_ms, 1000)
     n1, n2, _ = world.hosts
     operations = [operation for _ in range(9) for operation in world.client(n1).send([b"INCR", b"{%b}:n" % key])]
     world.run(frozen_ms % 7)
@@ -42,7 +31,7 @@ def test_an_increment_is_counted_once(frozen_ms: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_no_write_that_reads_first_is_lost(seed: int, frozen_ms: int, slow_ms: int) -> None:
     """No second coordinator runs SETRANGEs of one string beside the first. n1 and n3 send them."""
-    world, key = _world(seed)
+    world, key = warm_world(seed, 1000)
     n1, n2, n3 = world.hosts
     world.ask(n1, "SETRANGE", b"{%b}:s" % key, "0", "." * 240)
     path = world.network.path(n1.id, n2.id)
@@ -67,7 +56,7 @@ def test_no_write_that_reads_first_is_lost(seed: int, frozen_ms: int, slow_ms: i
 
 def _write_to_the_lost(seed: int) -> bytes:
     """The value in the end. n2 is lost for its silence when a command to it is 100 ms old."""
-    world, key = _world(seed)
+    world, key = warm_world(seed, 1000)
     n1, n2, n3 = world.hosts
     n2.freeze()
     first = world.client(n1).send([b"SET", b"{%b}:other" % key, b"x"])[0]
@@ -106,7 +95,7 @@ CASES: dict[str, tuple[str, str, list[tuple[object, object]]]] = {
 
 def _replies_around_a_pause(case: str, seed: int) -> tuple[object, object]:
     """The replies to both clients. n2 coordinates the key, and stands still `seed` ms after its client has sent."""
-    world, key = _world(seed)
+    world, key = warm_world(seed, 1000)
     n1, n2, _ = world.hosts
     own, other, _ = CASES[case]
     names = {b"k": b"{%b}:k" % key, b"l": b"{%b}:l" % key}
@@ -138,7 +127,7 @@ def test_what_was_read_before_a_pause_decides_no_write(case: str, monkeypatch: p
 @pytest.mark.parametrize("commands", [[b"INCR %b"], [b"MULTI", b"INCR %b", b"EXEC"]], ids=["one key", "a transaction"])
 def test_a_node_that_stands_still_again_and_again_answers_its_clients(commands: list[bytes]) -> None:
     """Each read that it begins is outdated when the quorum has answered, and is begun again: but not for ever."""
-    world, key = _world(3)
+    world, key = warm_world(3, 1000)
     n2 = world.hosts[1]
     operations = world.client(n2).send(*[(line % key if b"%" in line else line).split() for line in commands])
     for _ in range(2 + Config().request_timeout_ms // 1100):

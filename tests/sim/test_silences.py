@@ -13,6 +13,7 @@ from server.core.liveness.liveness import PeerState
 from server.core.requests.silences import Silences
 from tests.sim.clients import Operation
 from tests.sim.host import Host
+from tests.sim.warm import warm_world
 from tests.sim.world import World
 
 WINDOW_MS = 500
@@ -29,16 +30,11 @@ def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _world(seed: int) -> tuple[World, bytes]:
     """Three nodes that may be given up after the least time, and a key that n2 coordinates."""
-    world = World(seed, 3)
-    world.start()
-    for host in world.hosts:
-        for other in world.hosts:
-            assert world.ask(host, "SET", world.key_of(other), "warm").reply == b"OK"
-    world.run(2500)
+    world, key = warm_world(seed, 2500)
     for host in world.hosts:
         assert host.running.services.relays.silences.own_limit_ms == LEAST_MS
         assert host.running.state.pauses.fence_ms == FENCE_MS
-    return world, world.key_of(world.hosts[1])
+    return world, key
 
 
 def _given_up(world: World) -> int:

@@ -22,7 +22,7 @@ class ClientSessions:
         self._blocked = blocked
         self.sessions: dict[int, Session] = {}
         self.resumable: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
-        self.held: dict[Session, None] = {}  # sessions that were to go on and wait for cluster time
+        self.held: dict[Session, None] = {}  # sessions that were to go on and wait, see State.holds_commands
         self.swaps = [0] * DATABASES  # by space: how often it has got another number
         self._closing: list[Session] = []
         self._last_id = 0

@@ -223,16 +223,14 @@ def test_an_update_gives_the_routes_that_a_computation_from_nothing_gives(
 
 def test_a_node_that_comes_to_a_large_cluster_changes_few_routes_at_once() -> None:
     """When a node starts, nearly all partitions have fallen back: to compute them with each link took minutes."""
-    members = tuple(Member(f"m{index:03}", f"n{index}", f"h:{index + 1}", "z", 1) for index in range(100))
-    owners = tuple(tuple(members[(7 * p + step) % 100].id for step in range(3)) for p in range(1024))
-    layout = Layout("c", 1, 1024, 3, 2, 2, members, owners)
+    layout = _large_layout()
     live = ["m010"]
     table = RouteTable(layout, "m000")
     before = table.update(live.__contains__, lambda node: True)
     live.append("m050")
     after = table.update(live.__contains__, lambda node: True)
     anew = [partition for partition in range(1024) if after[partition] is not before[partition]]
-    assert anew == [partition for partition in range(1024) if "m050" in owners[partition]] and table.is_stale
+    assert anew == [partition for partition in range(1024) if "m050" in layout.owners[partition]] and table.is_stale
     live.remove("m010")
     lost = table.update(live.__contains__, lambda node: True)
     assert not [route for route in lost if route.coordinator == "m010"]
@@ -247,10 +245,15 @@ def test_a_node_that_comes_to_a_large_cluster_changes_few_routes_at_once() -> No
     assert list(map(_shape, present)) == list(map(_shape, anew))
 
 
-def test_a_node_that_comes_during_a_refresh_is_found_by_the_next_one() -> None:
+def _large_layout() -> Layout:
+    """100 members, of which each owns a few partitions."""
     members = tuple(Member(f"m{index:03}", f"n{index}", f"h:{index + 1}", "z", 1) for index in range(100))
     owners = tuple(tuple(members[(7 * p + step) % 100].id for step in range(3)) for p in range(1024))
-    layout = Layout("c", 1, 1024, 3, 2, 2, members, owners)
+    return Layout("c", 1, 1024, 3, 2, 2, members, owners)
+
+
+def test_a_node_that_comes_during_a_refresh_is_found_by_the_next_one() -> None:
+    layout = _large_layout()
     live = ["m010"]
     table = RouteTable(layout, "m000")
     table.update(live.__contains__, lambda node: True)
@@ -265,9 +268,7 @@ def test_a_node_that_comes_during_a_refresh_is_found_by_the_next_one() -> None:
 
 def test_a_change_of_one_node_computes_its_own_partitions_anew() -> None:
     """In a large cluster these are few; and a change of nothing makes no other list, by which others see a change."""
-    members = tuple(Member(f"m{index:03}", f"n{index}", f"h:{index + 1}", "z", 1) for index in range(100))
-    owners = tuple(tuple(members[(7 * p + step) % 100].id for step in range(3)) for p in range(1024))
-    layout = Layout("c", 1, 1024, 3, 2, 2, members, owners)
+    layout = _large_layout()
     gone: list[str] = []
     table = RouteTable(layout, "m000")
     before = table.update(lambda node: node not in gone, lambda node: True)
@@ -275,4 +276,4 @@ def test_a_change_of_one_node_computes_its_own_partitions_anew() -> None:
     gone.append("m050")
     after = table.update(lambda node: node not in gone, lambda node: True)
     anew = [partition for partition in range(1024) if after[partition] is not before[partition]]
-    assert anew == [partition for partition in range(1024) if "m050" in owners[partition]]
+    assert anew == [partition for partition in range(1024) if "m050" in layout.owners[partition]]
