@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from server.core.base.longest import WINDOW_MS
 from server.core.base.sinks import Sink
 from server.core.messages.kinds import encode_relay, relay_options
 from server.core.node import Node
-from server.core.requests.relay_rows import RelayItem
+from server.core.requests.relay_rows import RelayItem, RelayRow
 from server.core.requests.silences import LARGE_BYTES, Silences
 from tests.core.commands.talking import CONFIG, finish_turn, go_by_own_clock, make_node, member
 
@@ -302,3 +303,20 @@ def test_what_is_given_up_early(lines: list[str], places: list[int]) -> None:
     """What may run twice, and does not follow what may not on one of its keys."""
     items = [RelayItem(_Nobody(), number, line.encode().split()) for number, line in enumerate(lines)]
     assert _node()._dispatcher.retries.repeatable([*items, None]) == places
+
+
+def test_a_relay_is_looked_through_once_when_its_peer_is_given_up_early() -> None:
+    """Its commands that must not run twice wait in it, and each tick would compute all their keys anew."""
+    relays = _node().services.relays
+    looked: list[int] = []
+    row = relays._rows[1] = RelayRow(1, PEER, 0, False, _Nobody())
+    row.items = [RelayItem(_Nobody(), 0, [b"INCR", b"a"]), RelayItem(_Nobody(), 1, [b"SET", b"b", b"1"])]
+    row.missing = 2
+
+    def second(items: Sequence[RelayItem | None]) -> list[int]:
+        looked.append(len(items))
+        return [1]
+
+    for _ in range(3):
+        relays.give_up(PEER, "it is silent", 0, second)
+    assert looked == [2] and [len(each.items) for each in relays.drain_returned()] == [1] and row.missing == 1
